@@ -1,0 +1,169 @@
+/**
+ * The rotation of one domain as a value.
+ *
+ *              prepare                    activate                     converge
+ *   steady ----------------> distributing ----------> converging ----------------> steady
+ *     ^  |  next is trusted       |        next signs      |   everyone re-issued    (retire: an authority that
+ *     |  +--- retire ---+         |                        |                          nobody needs leaves trust,
+ *     +-----------------+         +-- withdraw --> withdrawing --> steady              with any of the moves)
+ *
+ * "Stuck" is no state: it is a decision to wait that names whom it waits for. `SPEC.md` has the invariants.
+ */
+import { z } from 'zod'
+import type { Epoch } from '../schedule.ts'
+import type { Instant } from '../time.ts'
+import { sha256Hex } from '../wire/bundle.ts'
+import { order } from '../wire/requests.ts'
+import type { AgentStatus } from '../wire/status.ts'
+
+const waiver = z.object({
+  /** Who was passed over, by name of agent or server. */
+  names: z.array(z.string()),
+  /** Why it was allowed: the operator's words, or that the signing authority was about to end. */
+  reason: z.string(),
+  at: z.number(),
+})
+
+const common = {
+  v: z.literal(1),
+  domain: z.string(),
+  /** Fencing number of the issuer that wrote this; a smaller one may never write after it. */
+  fence: z.int().nonnegative(),
+  /** The exact payload that must be the newest on the bundle stream. Publishing it is derived from this. */
+  payload: z.string(),
+  /** SHA-256 of `payload`. */
+  digest: sha256Hex,
+  version: z.int().positive(),
+  /** When this phase began, milliseconds. */
+  since: z.number(),
+  /** A `rotate now` that is not finished. */
+  order: order.nullable(),
+  /** Stragglers the rotation under way went on without. */
+  waivers: z.array(waiver),
+}
+
+/** Stored in the state bucket, key `rotation`, written by compare-and-set only. */
+export const rotationState = z.discriminatedUnion('phase', [
+  z.object({ ...common, phase: z.literal('steady'), active: z.int() }),
+  /** `next` is in the bundle and does not sign. */
+  z.object({ ...common, phase: z.literal('distributing'), active: z.int(), next: z.int() }),
+  /** `active` signs since this version; nodes may still hold leaves of `previous`. */
+  z.object({ ...common, phase: z.literal('converging'), active: z.int(), previous: z.int() }),
+  /** `dropped` left the bundle before it ever signed; agents are forgetting it. */
+  z.object({ ...common, phase: z.literal('withdrawing'), active: z.int(), dropped: z.int() }),
+])
+
+export type RotationState = z.infer<typeof rotationState>
+export type Phase = RotationState['phase']
+export type Waiver = z.infer<typeof waiver>
+
+/** An authority as the issuer's key store holds it. */
+export interface HeldAuthority {
+  readonly epoch: Epoch
+  /** PEM, one certificate. */
+  readonly certificate: string
+  readonly sha256: string
+  readonly notBefore: Instant
+  readonly notAfter: Instant
+}
+
+export type ListenerKind = 'client' | 'cluster' | 'gateway' | 'leafnode' | 'websocket' | 'mqtt' | 'monitoring'
+
+export interface ObservedListener {
+  readonly kind: ListenerKind
+  readonly address: string
+  /**
+   * What real handshakes showed since the state has its present version; null when none was made.
+   * `accepts`: epochs whose leaf the listener took. `serves`: epoch of the authority that issued its leaf.
+   */
+  readonly proof: {
+    readonly at: Instant
+    readonly accepts: readonly Epoch[]
+    readonly serves: Epoch | null
+    readonly error: string | null
+  } | null
+}
+
+export interface ObservedServer {
+  readonly name: string
+  /** Agent beside it; null is a finding, and the server can never be proven. */
+  readonly agent: string | null
+  readonly listeners: readonly ObservedListener[]
+}
+
+/** All that `advance` may know of the world. Gathered by the issuer; no I/O is behind it. */
+export interface Observations {
+  /** Authorities with a key in the store. */
+  readonly held: readonly HeldAuthority[]
+  /** Version of the newest bundle on the stream; 0 when there is none. */
+  readonly published: number
+  /** Every agent registered in the domain and not marked gone; status null when it never reported. */
+  readonly agents: readonly { readonly name: string; readonly status: AgentStatus | null }[]
+  /** Every server in the configuration or found by $SYS.REQ.SERVER.PING. */
+  readonly servers: readonly ObservedServer[]
+}
+
+/** Things to do, as data. Each may be done twice without harm. */
+export type Effect =
+  /** Make key and certificate for this epoch, unless the store has them. */
+  | {
+      readonly kind: 'create-authority'
+      readonly epoch: Epoch
+      readonly notBefore: Instant
+      readonly notAfter: Instant
+    }
+  /** Put the payload of the state on the stream, unless it is there. */
+  | { readonly kind: 'publish-bundle'; readonly version: number }
+  /** Dial every listener with a leaf of this authority, and see which one is served. */
+  | { readonly kind: 'probe-servers'; readonly epoch: Epoch }
+  /** Delete the key of an authority that left the bundle. */
+  | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
+
+export type Move = 'prepare' | 'activate' | 'converge' | 'retire' | 'withdraw'
+
+/** Why a rotation waits. */
+export type WaitReason =
+  | 'not-due'
+  | 'authority-not-created'
+  | 'not-published'
+  | 'epoch-not-started'
+  | 'agents-do-not-trust'
+  | 'servers-not-proven'
+  | 'agents-not-reissued'
+  | 'servers-not-reissued'
+  | 'agents-still-trust'
+
+/** One node a rotation waits for, and what is missing, in words. */
+export interface Straggler {
+  readonly name: string
+  readonly kind: 'agent' | 'server'
+  readonly missing: string
+}
+
+export type Decision =
+  | {
+      readonly kind: 'wait'
+      readonly reason: WaitReason
+      readonly waitingFor: readonly Straggler[]
+      /** When time alone can change the answer. */
+      readonly until: Instant | null
+      readonly effects: readonly Effect[]
+    }
+  | {
+      readonly kind: 'move'
+      readonly move: Move
+      readonly to: RotationState
+      /** For people: what happens and why; also the `reason` of the bundle where one is published. */
+      readonly reason: string
+      readonly effects: readonly Effect[]
+    }
+
+export interface RotationPolicy {
+  /** The signer's remaining life below which a rotation goes on without stragglers. @default 1.5 x epochDuration */
+  readonly goOnBelow?: number
+  /**
+   * How long an authority stays in trust after its successor is active; evidence is asked for in any case.
+   * @default until `lead` before the end of its window
+   */
+  readonly retireAfter?: number
+}

@@ -1,0 +1,53 @@
+/** Loops with an owner: join several, and try again with patience. */
+import { type Duration, sleep } from './time.ts'
+
+/** A long-running part of a process. Ends by itself only with a failure; otherwise when `signal` aborts. */
+export type Task = (signal: AbortSignal) => Promise<void>
+
+/** Runs all tasks; the first failure stops the others; returns when every one has ended; throws the first failure. */
+export async function runTasks(signal: AbortSignal, tasks: readonly Task[]): Promise<void> {
+  const stop = new AbortController()
+  const joined = AbortSignal.any([signal, stop.signal])
+  let failure: { cause: unknown } | undefined
+  await Promise.all(
+    tasks.map(async (task) => {
+      try {
+        await task(joined)
+      } catch (cause) {
+        if (!joined.aborted) {
+          failure ??= { cause }
+          stop.abort(cause)
+        }
+      }
+    }),
+  )
+  if (failure) throw failure.cause
+}
+
+/** Exponential waits with full jitter (AWS architecture blog: the variant that spreads a herd best). */
+export class Backoff {
+  #attempt = 0
+  readonly #base: Duration
+  readonly #max: Duration
+  readonly #random: () => number
+
+  constructor(options: { base?: Duration; max?: Duration; random?: () => number } = {}) {
+    this.#base = options.base ?? 100
+    this.#max = options.max ?? 15_000
+    this.#random = options.random ?? Math.random
+  }
+
+  /** The next wait in milliseconds: at least half of the step, at most the whole of it. */
+  next(): Duration {
+    const step = Math.min(this.#max, this.#base * 2 ** this.#attempt++)
+    return Math.round(step / 2 + (this.#random() * step) / 2)
+  }
+
+  reset(): void {
+    this.#attempt = 0
+  }
+
+  wait(signal?: AbortSignal): Promise<void> {
+    return sleep(this.next(), signal)
+  }
+}

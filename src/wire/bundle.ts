@@ -1,0 +1,77 @@
+/**
+ * The trust bundle: which authorities to trust and which one signs. Full state, never a delta, so a newer one
+ * always replaces an older one and skipping is safe. `docs/bundle.md` has the format for other implementations.
+ */
+import { z } from 'zod'
+import type { Schedule } from '../schedule.ts'
+
+export const BUNDLE_FORMAT = 1
+/** Bytes of the envelope; larger ones are refused before they are parsed. */
+export const MAX_BUNDLE_BYTES = 256 * 1024
+
+export const instantText = z.iso.datetime({ precision: 3 })
+export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits')
+const pem = z
+  .string()
+  .max(64 * 1024)
+  .startsWith('-----BEGIN CERTIFICATE-----')
+const milliseconds = z.int().positive()
+
+/**
+ * prepared: trusted, does not sign yet. active: signs. retiring: trusted, no longer signs.
+ * tainted: not to be relied on; trusted only until everything it issued is replaced.
+ */
+export const authorityStatus = z.enum(['prepared', 'active', 'retiring', 'tainted'])
+
+export const bundleAuthority = z.object({
+  epoch: z.int(),
+  status: authorityStatus,
+  /** PEM, one certificate. */
+  certificate: pem,
+  /** SHA-256 over the DER form. */
+  sha256: sha256Hex,
+})
+
+/** An Ed25519 public key as JWK (RFC 8037); `kid` is its RFC 7638 thumbprint (SHA-256, base64url). */
+export const signerKey = z.object({
+  kty: z.literal('OKP'),
+  crv: z.literal('Ed25519'),
+  x: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected 32 bytes in base64url'),
+  kid: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected a SHA-256 thumbprint in base64url'),
+})
+
+export const bundleSchedule = z.object({
+  epochZero: instantText,
+  /** Milliseconds, like all durations here. */
+  epochDuration: milliseconds,
+  validity: milliseconds,
+  lead: milliseconds,
+})
+
+export const bundlePayload = z.object({
+  v: z.literal(BUNDLE_FORMAT),
+  domain: z.string(),
+  version: z.int().positive(),
+  /** The signing epoch. */
+  epoch: z.int(),
+  issuedAt: instantText,
+  expiresAt: instantText,
+  /** SHA-256 of the payload bytes of version - 1; null in version 1 only. */
+  previous: sha256Hex.nullable(),
+  reason: z.string().max(1000),
+  authorities: z.array(bundleAuthority).min(1).max(64),
+  roots: z.array(pem).min(1).max(16),
+  signers: z.array(signerKey).min(1).max(16),
+  schedule: bundleSchedule,
+})
+
+export type AuthorityStatus = z.infer<typeof authorityStatus>
+export type BundleAuthority = z.infer<typeof bundleAuthority>
+export type SignerKey = z.infer<typeof signerKey>
+export type BundlePayload = z.infer<typeof bundlePayload>
+
+/** The schedule of a bundle with its instants as numbers. */
+export const scheduleOf = (bundle: Pick<BundlePayload, 'schedule'>): Schedule => ({
+  ...bundle.schedule,
+  epochZero: Date.parse(bundle.schedule.epochZero),
+})

@@ -1,0 +1,80 @@
+/** Requests to the issuer and their answers: sign, turn, order. */
+import { z } from 'zod'
+import { ERRORS, type RotorErrorCode } from '../errors.ts'
+import { instantText } from './bundle.ts'
+
+const refusal = z.object({
+  ok: z.literal(false),
+  code: z.custom<RotorErrorCode>((value) => typeof value === 'string' && value in ERRORS),
+  message: z.string(),
+  /** Milliseconds; when asking again makes sense. */
+  retryAfter: z.int().nonnegative().optional(),
+  serverTime: instantText,
+})
+export type Refusal = z.infer<typeof refusal>
+
+/**
+ * The claims of a signing request. They travel as a compact JWS (RFC 7515) whose `x5c` header is the current leaf
+ * chain of the agent: the signature by the current leaf key is the proof of possession.
+ */
+export const signClaims = z.object({
+  v: z.literal(1),
+  domain: z.string(),
+  agent: z.string(),
+  /** PKCS #10 in PEM (RFC 2986). */
+  csr: z.string().max(16 * 1024),
+  /** The epoch the agent expects to be signed under: that of its newest bundle. */
+  epoch: z.int(),
+  at: instantText,
+})
+export type SignClaims = z.infer<typeof signClaims>
+
+export const signAnswer = z.discriminatedUnion('ok', [
+  z.object({
+    ok: z.literal(true),
+    epoch: z.int(),
+    /** PEM: leaf first, then its authority. */ chain: z.string(),
+    serverTime: instantText,
+  }),
+  refusal,
+])
+export type SignAnswer = z.infer<typeof signAnswer>
+
+/** One nats-server changes at a time: its agent asks for the turn before it publishes, and gives it back after. */
+export const turnRequest = z.object({
+  v: z.literal(1),
+  agent: z.string(),
+  version: z.int().positive(),
+  op: z.enum(['acquire', 'release']),
+  /** With release: did the step end well? A failed canary stops the others. */
+  outcome: z.enum(['applied', 'rolled-back']).optional(),
+})
+export type TurnRequest = z.infer<typeof turnRequest>
+
+export const turnAnswer = z.discriminatedUnion('ok', [
+  z.object({ ok: z.literal(true), serverTime: instantText }),
+  refusal,
+])
+export type TurnAnswer = z.infer<typeof turnAnswer>
+
+/** What an operator wants. The other verbs of an authority's life join this union with the safety issue. */
+export const order = z.object({
+  v: z.literal(1),
+  kind: z.enum(['rotate']),
+  /** Go on without the named stragglers. */
+  force: z.boolean(),
+  reason: z.string().min(1).max(500),
+  by: z.string().max(200),
+  at: instantText,
+})
+export type Order = z.infer<typeof order>
+
+export const orderAnswer = z.discriminatedUnion('ok', [
+  z.object({
+    ok: z.literal(true),
+    /** Epoch of the authority that will sign. */ epoch: z.int(),
+    serverTime: instantText,
+  }),
+  refusal,
+])
+export type OrderAnswer = z.infer<typeof orderAnswer>
