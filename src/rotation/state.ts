@@ -7,6 +7,9 @@
  *     |  +--- retire ---+         |                        |                          nobody needs leaves trust,
  *     +-----------------+         +-- withdraw --> withdrawing --> steady              with any of the moves)
  *
+ * `refresh` and `retire` publish without leaving the phase. `restart` (from steady or distributing to converging)
+ * begins again with a new authority when the signing one has ended and nothing is left to keep.
+ *
  * "Stuck" is no state: it is a decision to wait that names whom it waits for. `SPEC.md` has the invariants.
  */
 import { z } from 'zod'
@@ -24,6 +27,8 @@ const waiver = z.object({
   at: z.number(),
 })
 
+const replacement = z.object({ at: z.number(), version: z.int().positive() })
+
 const common = {
   v: z.literal(1),
   domain: z.string(),
@@ -40,6 +45,12 @@ const common = {
   order: order.nullable(),
   /** Stragglers the rotation under way went on without. */
   waivers: z.array(waiver),
+  /** Version with which this phase began: the one agents must have applied for it to end. A refresh leaves it. */
+  phaseVersion: z.int().positive(),
+  /** The highest epoch that was ever in a bundle. An epoch is never used for two authorities. */
+  newest: z.int(),
+  /** For each trusted authority that no longer signs, by epoch: when and with which version it stopped. */
+  replaced: z.record(z.string(), replacement),
 }
 
 /** Stored in the state bucket, key `rotation`, written by compare-and-set only. */
@@ -73,7 +84,7 @@ export interface ObservedListener {
   readonly kind: ListenerKind
   readonly address: string
   /**
-   * What real handshakes showed since the state has its present version; null when none was made.
+   * What real handshakes showed since the phase began; null when none was made.
    * `accepts`: epochs whose leaf the listener took. `serves`: epoch of the authority that issued its leaf.
    */
   readonly proof: {
@@ -119,7 +130,11 @@ export type Effect =
   /** Delete the key of an authority that left the bundle. */
   | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
 
-export type Move = 'prepare' | 'activate' | 'converge' | 'retire' | 'withdraw'
+/**
+ * converge ends converging and withdrawing. refresh publishes the same content again before the bundle gets too old.
+ * restart: see the diagram.
+ */
+export type Move = 'prepare' | 'activate' | 'converge' | 'retire' | 'withdraw' | 'refresh' | 'restart'
 
 /** Why a rotation waits. */
 export type WaitReason =
@@ -132,6 +147,7 @@ export type WaitReason =
   | 'agents-not-reissued'
   | 'servers-not-reissued'
   | 'agents-still-trust'
+  | 'authority-still-needed'
 
 /** One node a rotation waits for, and what is missing, in words. */
 export interface Straggler {
@@ -160,10 +176,15 @@ export type Decision =
 
 export interface RotationPolicy {
   /** The signer's remaining life below which a rotation goes on without stragglers. @default 1.5 x epochDuration */
-  readonly goOnBelow?: number
+  readonly goOnBelow?: number | undefined
   /**
    * How long an authority stays in trust after its successor is active; evidence is asked for in any case.
    * @default until `lead` before the end of its window
    */
-  readonly retireAfter?: number
+  readonly retireAfter?: number | undefined
+  /**
+   * How long a phase lasts at least before stragglers are passed over, by force or not: healthy nodes get this
+   * long to follow. @default lead
+   */
+  readonly patience?: number | undefined
 }

@@ -32,6 +32,8 @@ export interface DomainNames {
   consumer(agent: string): string
   /** First tokens of all replies to this agent: permissions name it. */
   inbox(agent: string): string
+  /** Every inbox of the domain: who answers requests may publish there. */
+  readonly inboxes: string
   messageId(version: number): string
   /** SPIFFE ID, the one name of a node in its certificates and in the accounts block. */
   spiffeId(agent: string): string
@@ -52,6 +54,7 @@ export function domainNames(domain: string): DomainNames {
     issuers: 'issuers',
     consumer: (agent) => `agent-${agent}`,
     inbox: (agent) => `_INBOX.${domain}.${agent}`,
+    inboxes: `_INBOX.${domain}.>`,
     messageId: (version) => `${domain}-${version}`,
     spiffeId: (agent) => `spiffe://${domain}/${agent}`,
   }

@@ -70,11 +70,7 @@ export const order = z.object({
 export type Order = z.infer<typeof order>
 
 export const orderAnswer = z.discriminatedUnion('ok', [
-  z.object({
-    ok: z.literal(true),
-    /** Epoch of the authority that will sign. */ epoch: z.int(),
-    serverTime: instantText,
-  }),
+  z.object({ ok: z.literal(true), serverTime: instantText }),
   refusal,
 ])
 export type OrderAnswer = z.infer<typeof orderAnswer>

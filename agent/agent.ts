@@ -1,0 +1,200 @@
+/** The agent: consumes bundles, applies the newest in single flight, acknowledges when it is proven, and reports. */
+import type { JsMsg } from '@nats-io/jetstream'
+import type { AcceptedBundle } from '../src/bundle/accept.ts'
+import type { AgentConfig } from '../src/domain/config.ts'
+import { RotorError } from '../src/errors.ts'
+import { openDirectory } from '../src/identity/directory.ts'
+import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
+import type { Logger } from '../src/log.ts'
+import { connectWith } from '../src/nats/connect.ts'
+import { Link } from '../src/nats/link.ts'
+import { renewAt } from '../src/schedule.ts'
+import { runTasks } from '../src/tasks.ts'
+import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
+import { SOFTWARE } from '../src/version.ts'
+import { scheduleOf } from '../src/wire/bundle.ts'
+import { domainNames } from '../src/wire/names.ts'
+import type { AgentStatus } from '../src/wire/status.ts'
+import { Acceptance } from './acceptance.ts'
+import { type AgentEvent, Applier } from './apply.ts'
+import { consumeBundles } from './consume.ts'
+import { Reporter } from './reporter.ts'
+import { makeTarget } from './targets/index.ts'
+import type { Target } from './targets/target.ts'
+import { type BundleItem, Work } from './work.ts'
+
+export interface AgentOptions {
+  readonly config: AgentConfig
+  readonly logger: Logger
+  /** Targets of this process, besides those of the configuration: live connections. */
+  readonly targets?: readonly Target[]
+  /** @default the system's */
+  readonly clock?: Clock
+  readonly onEvent?: (event: AgentEvent) => void
+  /** How long to wait at start for targets that are not there yet, milliseconds. @default 30 s */
+  readonly startTimeout?: Duration
+}
+
+export interface AgentHandle extends AsyncDisposable {
+  /** The identity of this node, always a complete checked set. */
+  readonly identity: Identity
+  readonly status: () => AgentStatus
+  /** Adds a target after the start: a service connects once it has its identity. */
+  addTarget(target: Target): void
+  /** Rejects when the agent can not go on; resolves after `stop`. */
+  readonly done: Promise<void>
+  stop(): Promise<void>
+}
+
+/**
+ * Starts an agent on its identity directory. Throws ERR_IDENTITY_* when the directory is not one, is damaged or has
+ * another agent, ERR_TARGET_UNREACHABLE when a target is not there. NATS may be down: that is waited for.
+ */
+export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
+  const { config, logger } = options
+  const clock = options.clock ?? systemClock
+  const names = domainNames(config.domain)
+  const directory = await openDirectory(config.identity)
+  try {
+    const acceptance = await Acceptance.open(directory, clock)
+    const current = await directory.current()
+    if (current === null) throw new RotorError('ERR_IDENTITY_MISSING', `${config.identity}: no generation; enrol this node first`)
+    const identity = new HeldIdentity(await directory.load(current.name), logger)
+    const targets = [...config.targets.map((target) => makeTarget(target, identity.current())), ...(options.targets ?? [])]
+    await checkTargets(targets, options.startTimeout ?? 30_000, clock)
+
+    const stop = new AbortController()
+    const { manifest } = current
+    const reporter = new Reporter(
+      names.statusSubject(config.agent),
+      {
+        v: 1,
+        agent: config.agent,
+        role: config.role,
+        version: manifest.version,
+        digest: manifest.digest,
+        state: 'applied',
+        step: 'idle',
+        leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
+        targets: [],
+        clockOffsetMs: null,
+        lastError: null,
+        started: formatInstant(clock.now()),
+        at: formatInstant(clock.now()),
+        software: SOFTWARE,
+      },
+      clock,
+      logger,
+    )
+    const link = new Link(
+      () =>
+        connectWith({ servers: config.servers, identity, name: `rotor-agent-${config.agent}`, inboxPrefix: names.inbox(config.agent) }),
+      logger,
+    )
+    const onEvent = options.onEvent ?? (() => {})
+    const applier = new Applier({ config, names, directory, acceptance, identity, targets, link, reporter, clock, logger, onEvent })
+    const work = new Work(applier, reporter, clock, logger, stop.signal)
+    const newest = await acceptance.newest().catch((cause) => {
+      // Too old to be accepted again: the node slept. It waits for a newer one.
+      logger.warn({ err: RotorError.from(cause).message }, 'the bundle on disk is not valid any more')
+      return null
+    })
+    let inForce: AcceptedBundle | null = newest
+    const offer = (item: BundleItem): void => {
+      if (inForce === null || item.bundle.payload.version > inForce.payload.version) inForce = item.bundle
+      work.offer(item)
+    }
+
+    /** One message: accept it (remembered on disk), then let it wait for its turn; refuse it for good; or try later. */
+    const handle = async (message: JsMsg): Promise<void> => {
+      try {
+        const seen = acceptance.highest.version
+        onEvent({ type: 'step', step: 'verify', version: seen })
+        const bundle = await acceptance.accept(message.data)
+        if (await applier.isApplied(bundle)) return message.ack()
+        offer({ bundle, message })
+      } catch (cause) {
+        const error = RotorError.from(cause)
+        refuse(message, error)
+      }
+    }
+    const refuse = (message: JsMsg, error: RotorError): void => {
+      // Delivered again after a newer one was accepted: superseded, not played again by somebody.
+      if (error.code === 'ERR_BUNDLE_REPLAYED' && message.redelivered) return message.ack()
+      if (!error.code.startsWith('ERR_BUNDLE_')) {
+        logger.warn({ code: error.code, err: error.message }, 'a bundle could not be taken yet')
+        return message.nak(1000)
+      }
+      message.term(error.code)
+      logger.error({ code: error.code, err: error.message }, 'a bundle was refused')
+      reporter.update({
+        lastError: { code: error.code, message: error.message.slice(0, 500), at: formatInstant(clock.now()), version: acceptance.highest.version },
+      })
+      onEvent({ type: 'refused', code: error.code, message: error.message })
+    }
+
+    const validity = newest === null ? 24 * 3_600_000 : scheduleOf(newest.payload).validity
+    await link.attach(consumeBundles({ names, agent: config.agent, inactiveThreshold: 2 * validity + 60_000, logger, handle }))
+    const refresh = newest === null ? 60_000 : Math.max(1_000, Math.min(60_000, scheduleOf(newest.payload).lead))
+
+    const done = runTasks(stop.signal, [
+      (signal) => link.run(signal),
+      (signal) => reporter.run((s) => link.ready(s), refresh, signal),
+      (signal) => renewWhenDue(identity, () => inForce, offer, clock, signal),
+    ])
+    done.catch(() => {})
+    if (newest !== null && !(await applier.isApplied(newest))) offer({ bundle: newest, message: null })
+
+    const handleOfAgent: AgentHandle = {
+      identity,
+      status: () => reporter.status,
+      addTarget: (target) => void targets.push(target),
+      done,
+      stop: async () => {
+        stop.abort(new RotorError('ERR_ABORTED', 'the agent was stopped'))
+        await work.idle()
+        await done.catch(() => {})
+        await directory.close()
+      },
+      [Symbol.asyncDispose]: () => handleOfAgent.stop(),
+    }
+    return handleOfAgent
+  } catch (cause) {
+    await directory.close()
+    throw cause
+  }
+}
+
+/** A leaf whose authority still signs is replaced after two thirds of its life, by applying the bundle again. */
+async function renewWhenDue(
+  identity: Identity,
+  inForce: () => AcceptedBundle | null,
+  offer: (item: BundleItem) => void,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    const { leaf } = identity.current()
+    const wait = renewAt(leaf.notBefore, leaf.notAfter) - clock.now()
+    if (wait <= 0) {
+      const bundle = inForce()
+      if (bundle !== null) offer({ bundle, message: null })
+    }
+    await sleep(Math.max(wait, 1_000), signal, clock).catch(() => {})
+  }
+}
+
+async function checkTargets(targets: readonly Target[], timeout: Duration, clock: Clock): Promise<void> {
+  const deadline = clock.now() + timeout
+  for (const target of targets) {
+    for (;;) {
+      try {
+        await target.check(AbortSignal.timeout(timeout))
+        break
+      } catch (cause) {
+        if (clock.now() >= deadline) throw cause
+        await sleep(200)
+      }
+    }
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * From an accepted bundle to a proven generation, in named steps: renew, stage, preflight, publish, notify, prove.
+ * What fails before `publish` leaves the node untouched; what fails after it is put back and proven again.
+ */
+import type { NatsConnection } from '@nats-io/transport-node'
+import type { AcceptedBundle } from '../src/bundle/accept.ts'
+import { caFile } from '../src/bundle/payload.ts'
+import type { AgentConfig } from '../src/domain/config.ts'
+import { RotorError } from '../src/errors.ts'
+import type { Generation, IdentityDirectory } from '../src/identity/directory.ts'
+import type { HeldIdentity, IdentitySnapshot } from '../src/identity/identity.ts'
+import type { IdentityMaterial } from '../src/identity/material.ts'
+import type { Logger } from '../src/log.ts'
+import type { Link } from '../src/nats/link.ts'
+import { probeListener } from '../src/probe/probe.ts'
+import { type Epoch, spread, spreadWindow } from '../src/schedule.ts'
+import { type Clock, formatInstant, sleep } from '../src/time.ts'
+import { scheduleOf } from '../src/wire/bundle.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import type { ApplyStep, TargetStatus } from '../src/wire/status.ts'
+import type { Acceptance } from './acceptance.ts'
+import { isRenewalDue, renewLeaf } from './renewal.ts'
+import type { Reporter } from './reporter.ts'
+import type { Target } from './targets/target.ts'
+import { acquireTurn, releaseTurn } from './turn.ts'
+
+/** What an agent tells its owner, synchronously. `step` comes when a step begins. */
+export type AgentEvent =
+  | { readonly type: 'step'; readonly step: ApplyStep; readonly version: number }
+  | { readonly type: 'applied'; readonly version: number; readonly epoch: Epoch; readonly fingerprint: string; readonly tookMs: number }
+  | { readonly type: 'rolled-back'; readonly version: number; readonly code: string; readonly message: string }
+  | { readonly type: 'refused'; readonly code: string; readonly message: string }
+
+export interface ApplierParts {
+  readonly config: AgentConfig
+  readonly names: DomainNames
+  readonly directory: IdentityDirectory
+  readonly acceptance: Acceptance
+  readonly identity: HeldIdentity
+  readonly targets: readonly Target[]
+  readonly link: Link
+  readonly reporter: Reporter
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly onEvent: (event: AgentEvent) => void
+}
+
+/** What is left to do when a bundle is applied: close the control connection that was replaced. */
+export type Retire = () => Promise<void>
+const nothingToRetire: Retire = async () => {}
+
+export class Applier {
+  readonly #p: ApplierParts
+
+  constructor(parts: ApplierParts) {
+    this.#p = parts
+  }
+
+  /** Is there anything to do for this bundle? */
+  async isApplied(bundle: AcceptedBundle): Promise<boolean> {
+    const current = await this.#current()
+    const { leaf } = this.#p.identity.current()
+    return (
+      current.manifest.version >= bundle.payload.version &&
+      this.#p.acceptance.proven?.generation === current.name &&
+      !isRenewalDue(current.manifest.epoch, leaf, bundle.payload.epoch, this.#p.clock.now())
+    )
+  }
+
+  /** Throws the reason when the bundle could not be applied; the node then is as it was before. */
+  async apply(bundle: AcceptedBundle, signal: AbortSignal): Promise<Retire> {
+    const { reporter, clock, logger, onEvent } = this.#p
+    const { version } = bundle.payload
+    const began = clock.now()
+    const before = await this.#current()
+    reporter.update({ state: 'applying' })
+    let next: Generation
+    try {
+      next = await this.#prepare(bundle, before, signal)
+    } catch (cause) {
+      reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
+      throw cause
+    }
+    const retire = await this.#install(bundle, before, next, signal)
+    const took = clock.now() - began
+    const { leaf } = this.#p.identity.current()
+    logger.info({ version, epoch: next.manifest.epoch, fingerprint: leaf.sha256, tookMs: took }, 'bundle applied and proven')
+    onEvent({ type: 'applied', version, epoch: next.manifest.epoch, fingerprint: leaf.sha256, tookMs: took })
+    return retire
+  }
+
+  /** Everything that can be done without anybody noticing: renew, stage, preflight. */
+  async #prepare(bundle: AcceptedBundle, before: Generation, signal: AbortSignal): Promise<Generation> {
+    const { directory, clock, identity, config } = this.#p
+    const { payload } = bundle
+    const held = identity.current()
+    const renewed = isRenewalDue(before.manifest.epoch, held.leaf, payload.epoch, clock.now())
+    if (!renewed && before.manifest.version === payload.version) return before
+    const material = renewed ? await this.#renew(bundle, held, signal) : { ...held, epoch: before.manifest.epoch }
+    this.#step('stage', payload.version)
+    const staged = await directory.stage(
+      { key: material.key, certificate: material.certificate, ca: caFile(payload, config.anchors) },
+      { version: payload.version, digest: bundle.digest, epoch: material.epoch },
+      clock.now(),
+      { skew: scheduleOf(payload).lead },
+    )
+    this.#step('preflight', payload.version)
+    await this.#preflight(staged.snapshot, signal)
+    return staged
+  }
+
+  async #renew(bundle: AcceptedBundle, held: IdentitySnapshot, signal: AbortSignal): Promise<IdentityMaterial & { epoch: Epoch }> {
+    const { config, names, link, clock, reporter } = this.#p
+    const { payload } = bundle
+    this.#step('renew', payload.version)
+    if (config.spread && config.role === 'service') {
+      await sleep(spread(config.agent, spreadWindow(scheduleOf(payload))), signal, clock)
+    }
+    const leaf = await renewLeaf(await link.ready(signal), config, names, held, bundle, clock, signal)
+    reporter.update({ clockOffsetMs: leaf.clockOffsetMs })
+    return { key: leaf.key, certificate: leaf.certificate, ca: held.ca, epoch: leaf.epoch }
+  }
+
+  /** Would a server that works with what we have now also work with what is staged? */
+  async #preflight(staged: IdentitySnapshot, signal: AbortSignal): Promise<void> {
+    const address = this.#p.link.nc.getServer()
+    const result = await probeListener({ kind: 'client', address }, { material: staged, signal })
+    if (!result.accepted) throw new RotorError('ERR_PROBE_REFUSED', `preflight: ${address} refuses the staged leaf`)
+    if (!result.trusted) {
+      throw new RotorError('ERR_PROBE_UNTRUSTED', `preflight: the staged trust file does not verify ${address}: ${result.untrusted ?? ''}`)
+    }
+  }
+
+  /** From here on others see it: publish, notify, prove; or put back. */
+  async #install(bundle: AcceptedBundle, before: Generation, next: Generation, signal: AbortSignal): Promise<Retire> {
+    const { acceptance, targets, reporter, config, directory, identity } = this.#p
+    const { version } = bundle.payload
+    const exclusive = targets.some((target) => target.exclusive)
+    if (exclusive) await this.#takeTurn(version, signal)
+    try {
+      this.#step('publish', version)
+      await directory.publish(next)
+      const leafChanged = before.manifest.leaf !== next.manifest.leaf
+      identity.set(await directory.load(next.name))
+      const evidence = await this.#convince(version, signal)
+      const retire = leafChanged || before.name === next.name ? await this.#p.link.renew() : nothingToRetire
+      await acceptance.markProven({ version, digest: bundle.digest, generation: next.name })
+      this.#step('report', version)
+      reporter.update({ ...this.#ofGeneration(next), state: 'applied', targets: evidence, step: 'idle', lastError: null })
+      await directory.prune(config.keep)
+      if (exclusive) await this.#giveTurn(version, 'applied')
+      return retire
+    } catch (cause) {
+      if (signal.aborted) throw cause
+      await this.#putBack(version, before, next, cause, signal)
+      if (exclusive) await this.#giveTurn(version, 'rolled-back')
+      throw cause
+    }
+  }
+
+  /** Tells every target, then has every target prove it. */
+  async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
+    const { targets, identity, link } = this.#p
+    const context = { identity: identity.current(), nc: await this.#connection(targets, link, signal), signal }
+    this.#step('notify', version)
+    for (const target of targets) await target.notify(context)
+    this.#step('prove', version)
+    const evidence: TargetStatus[] = []
+    for (const target of targets) evidence.push(await target.prove(context))
+    return evidence
+  }
+
+  async #connection(targets: readonly Target[], link: Link, signal: AbortSignal): Promise<NatsConnection> {
+    return targets.some((target) => target.type === 'nats-server') ? link.ready(signal) : link.nc
+  }
+
+  /** Back to the generation that was proven last; a node that was never proven with another one stays as it is. */
+  async #putBack(version: number, before: Generation, next: Generation, cause: unknown, signal: AbortSignal): Promise<void> {
+    const { directory, identity, acceptance, logger, onEvent, reporter } = this.#p
+    const error = RotorError.from(cause, 'ERR_PROOF_FAILED')
+    logger.error({ version, code: error.code, err: error.message }, 'the generation could not be proven, putting the previous one back')
+    const known = await directory.list()
+    const wanted = before.name === next.name ? acceptance.proven?.generation : before.name
+    if (wanted !== undefined && known.includes(wanted)) {
+      await directory.putBack({ name: wanted })
+      identity.set(await directory.load(wanted))
+    }
+    const evidence = await this.#convince(version, signal).catch((again) => {
+      const failed = RotorError.from(again)
+      logger.error({ code: failed.code, err: failed.message }, 'the previous generation could not be proven either')
+      return []
+    })
+    reporter.update({
+      ...this.#ofGeneration(await this.#current()),
+      state: 'rolled-back',
+      targets: evidence,
+      step: 'idle',
+      lastError: this.#errorRecord(error, version),
+    })
+    onEvent({ type: 'rolled-back', version, code: error.code, message: error.message })
+  }
+
+  async #takeTurn(version: number, signal: AbortSignal): Promise<void> {
+    const { link, names, config, clock, reporter } = this.#p
+    try {
+      await acquireTurn(() => link.nc, names, config.agent, version, clock, signal)
+    } catch (cause) {
+      reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
+      throw cause
+    }
+  }
+
+  /** A turn that can not be given back ends by itself; the step it protected is done. */
+  async #giveTurn(version: number, outcome: 'applied' | 'rolled-back'): Promise<void> {
+    const { link, names, config, logger } = this.#p
+    await releaseTurn(() => link.nc, names, config.agent, version, outcome).catch((cause) =>
+      logger.warn({ err: RotorError.from(cause).message }, 'the turn was not given back, it will end by itself'),
+    )
+  }
+
+  #step(step: ApplyStep, version: number): void {
+    this.#p.reporter.update({ step })
+    this.#p.logger.debug({ step, version }, 'step')
+    this.#p.onEvent({ type: 'step', step, version })
+  }
+
+  async #current(): Promise<Generation> {
+    const current = await this.#p.directory.current()
+    if (current === null) throw new RotorError('ERR_IDENTITY_MISSING', `${this.#p.directory.path}: no current generation`)
+    return current
+  }
+
+  #ofGeneration({ manifest }: Generation) {
+    return {
+      version: manifest.version,
+      digest: manifest.digest,
+      leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
+    }
+  }
+
+  #errorRecord(cause: unknown, version: number) {
+    const error = RotorError.from(cause)
+    return { code: error.code, message: error.message.slice(0, 500), at: formatInstant(this.#p.clock.now()), version }
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * The durable pull consumer of this agent, on whatever control connection there is. It starts at the last bundle;
+ * a lost consumer (memory storage) is made again and costs nothing, because the agent keeps its own version.
+ */
+import { AckPolicy, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from '@nats-io/jetstream'
+import type { NatsConnection } from '@nats-io/transport-node'
+import { RotorError } from '../src/errors.ts'
+import type { Logger } from '../src/log.ts'
+import type { Attachment } from '../src/nats/link.ts'
+import { Backoff } from '../src/tasks.ts'
+import type { Duration } from '../src/time.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+
+/** How long a message may stay unanswered; `working` is said three times as often. */
+export const ACK_WAIT: Duration = 6_000
+const NANOS = 1_000_000
+
+export interface ConsumeOptions {
+  readonly names: DomainNames
+  readonly agent: string
+  /** Longer than an agent may be away, milliseconds. */
+  readonly inactiveThreshold: Duration
+  readonly logger: Logger
+  /** Called for one message after the other. */
+  readonly handle: (message: JsMsg) => Promise<void>
+}
+
+/** Binds in the background: the stream may not be there yet, and a link must not fail for that. */
+export function consumeBundles(options: ConsumeOptions): Attachment {
+  return async (nc) => {
+    const stop = new AbortController()
+    const reading = read(nc, options, stop.signal)
+    return async () => {
+      stop.abort()
+      await reading
+    }
+  }
+}
+
+async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSignal): Promise<void> {
+  const backoff = new Backoff({ base: 50, max: 3_000 })
+  while (!signal.aborted && !nc.isClosed()) {
+    try {
+      const messages = await open(nc, options)
+      const close = () => void messages.close().catch(() => {})
+      signal.addEventListener('abort', close, { once: true })
+      if (signal.aborted) close()
+      backoff.reset()
+      for await (const message of messages) await options.handle(message)
+      signal.removeEventListener('abort', close)
+    } catch (cause) {
+      if (signal.aborted || nc.isClosed()) return
+      const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
+      options.logger.debug({ code: error.code, err: error.message }, 'the bundle consumer is not there yet')
+    }
+    await backoff.wait(signal).catch(() => {})
+  }
+}
+
+async function open(nc: NatsConnection, options: ConsumeOptions): Promise<ConsumerMessages> {
+  const { names, agent } = options
+  const jsm = await jetstreamManager(nc, { checkAPI: false, timeout: 3000 })
+  await jsm.consumers.add(names.bundleStream, {
+    durable_name: names.consumer(agent),
+    filter_subject: names.bundleSubject,
+    ack_policy: AckPolicy.Explicit,
+    deliver_policy: DeliverPolicy.Last,
+    ack_wait: ACK_WAIT * NANOS,
+    max_deliver: -1,
+    num_replicas: 1,
+    mem_storage: true,
+    inactive_threshold: options.inactiveThreshold * NANOS,
+  })
+  const consumer = await jetstream(nc, { timeout: 3000 }).consumers.get(names.bundleStream, names.consumer(agent))
+  return consumer.consume({ max_messages: 16, expires: 30_000, idle_heartbeat: 5_000, abort_on_missing_resource: true })
+}

@@ -1,0 +1,76 @@
+/** A new leaf: new key, CSR, a request proven by the current leaf key. The private key never leaves this process. */
+import type { NatsConnection } from '@nats-io/transport-node'
+import type { AcceptedBundle } from '../src/bundle/accept.ts'
+import type { AgentConfig } from '../src/domain/config.ts'
+import { RotorError } from '../src/errors.ts'
+import type { IdentitySnapshot } from '../src/identity/identity.ts'
+import { type Epoch, renewAt } from '../src/schedule.ts'
+import { type Clock, type Duration, formatInstant, type Instant, sleep } from '../src/time.ts'
+import { parseCertificates } from '../src/trust/certificate.ts'
+import { makeCsr } from '../src/trust/csr.ts'
+import { generateKeyPair, privateKeyFromPem, privateKeyToPem } from '../src/trust/keys.ts'
+import { proveClaims } from '../src/trust/proof.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import { decodeRecord } from '../src/wire/record.ts'
+import { type SignAnswer, signAnswer } from '../src/wire/requests.ts'
+
+const REQUEST_TIMEOUT: Duration = 5_000
+const MAX_TRIES = 5
+
+export interface RenewedLeaf {
+  readonly key: string
+  /** PEM chain, leaf first. */
+  readonly certificate: string
+  readonly epoch: Epoch
+  /** Our clock minus the issuer's, milliseconds. */
+  readonly clockOffsetMs: number
+}
+
+/** Does this leaf have to be replaced under this bundle? Pure. */
+export function isRenewalDue(leafEpoch: Epoch, leaf: { notBefore: Instant; notAfter: Instant }, signingEpoch: Epoch, now: Instant): boolean {
+  return leafEpoch !== signingEpoch || now >= renewAt(leaf.notBefore, leaf.notAfter)
+}
+
+/** Asks the issuer for a leaf under the signing epoch of `bundle`. Throws the refusal of the issuer, or ERR_NATS_UNAVAILABLE. */
+export async function renewLeaf(
+  nc: NatsConnection,
+  config: AgentConfig,
+  names: DomainNames,
+  current: IdentitySnapshot,
+  bundle: AcceptedBundle,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<RenewedLeaf> {
+  const keyPair = await generateKeyPair()
+  const csr = await makeCsr(keyPair, {
+    subject: config.agent,
+    dns: config.names.dns,
+    ip: config.names.ip,
+    uri: [names.spiffeId(config.agent)],
+  })
+  const chain = parseCertificates(current.certificate, 'current leaf chain')
+  for (let tries = 1; ; tries += 1) {
+    const sent = clock.now()
+    const claims = { v: 1 as const, domain: names.domain, agent: config.agent, csr, epoch: bundle.payload.epoch, at: formatInstant(sent) }
+    const proof = await proveClaims(claims, privateKeyFromPem(current.key), chain)
+    const answer = await ask(nc, names.signSubject(config.agent), proof)
+    const clockOffsetMs = Math.round((sent + clock.now()) / 2 - Date.parse(answer.serverTime))
+    if (answer.ok && answer.epoch === bundle.payload.epoch) {
+      return { key: privateKeyToPem(keyPair.privateKey), certificate: answer.chain, epoch: answer.epoch, clockOffsetMs }
+    }
+    const refusal = answer.ok
+      ? new RotorError('ERR_SIGN_BUSY', `expected a leaf of epoch ${bundle.payload.epoch}, the issuer still signs with ${answer.epoch}`)
+      : new RotorError(answer.code, `the issuer refused: ${answer.message}`)
+    if (refusal.code !== 'ERR_SIGN_BUSY' || tries >= MAX_TRIES) throw refusal
+    await sleep(answer.ok ? 100 * tries : (answer.retryAfter ?? 500), signal, clock)
+  }
+}
+
+async function ask(nc: NatsConnection, subject: string, proof: string): Promise<SignAnswer> {
+  try {
+    const message = await nc.request(subject, proof, { timeout: REQUEST_TIMEOUT })
+    return decodeRecord(signAnswer, message.data, `answer on ${subject}`)
+  } catch (cause) {
+    throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no answer on ${subject}`)
+  }
+}

@@ -1,0 +1,57 @@
+/** Asking the issuer for the turn to change a server, and giving it back. */
+import type { NatsConnection } from '@nats-io/transport-node'
+import { RotorError } from '../src/errors.ts'
+import { type Clock, type Duration, sleep } from '../src/time.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { type TurnRequest, turnAnswer } from '../src/wire/requests.ts'
+
+/** The issuer lets a request wait for a few seconds. */
+const REQUEST_TIMEOUT: Duration = 8_000
+const PATIENCE: Duration = 60_000
+
+/** Returns when it is our turn. Throws ERR_TURN_REFUSED after a minute, or at once when the canary failed. */
+export async function acquireTurn(
+  nc: () => NatsConnection,
+  names: DomainNames,
+  agent: string,
+  version: number,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = clock.now() + PATIENCE
+  for (;;) {
+    signal.throwIfAborted()
+    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'acquire' })
+    if (refused === null) return
+    const { error, retryAfter } = refused
+    if (error.code !== 'ERR_TURN_REFUSED' || retryAfter > 0 || clock.now() > deadline) throw error
+    await sleep(10, signal, clock)
+  }
+}
+
+/** Gives the turn back and says how it went. A lost release ends by itself at the issuer. */
+export async function releaseTurn(
+  nc: () => NatsConnection,
+  names: DomainNames,
+  agent: string,
+  version: number,
+  outcome: 'applied' | 'rolled-back',
+): Promise<void> {
+  await ask(nc(), names, { v: 1, agent, version, op: 'release', outcome })
+}
+
+async function ask(
+  nc: NatsConnection,
+  names: DomainNames,
+  request: TurnRequest,
+): Promise<{ error: RotorError; retryAfter: number } | null> {
+  const subject = names.turnSubject(request.agent)
+  try {
+    const message = await nc.request(subject, encodeRecord(request), { timeout: REQUEST_TIMEOUT })
+    const answer = decodeRecord(turnAnswer, message.data, `answer on ${subject}`)
+    return answer.ok ? null : { error: new RotorError(answer.code, answer.message), retryAfter: answer.retryAfter ?? 0 }
+  } catch (cause) {
+    throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no answer on ${subject}`)
+  }
+}

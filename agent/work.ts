@@ -1,0 +1,97 @@
+/** Accepted bundles in single flight: working is said while one is applied, an answer is given when it is proven. */
+import type { JsMsg } from '@nats-io/jetstream'
+import type { AcceptedBundle } from '../src/bundle/accept.ts'
+import { RotorError } from '../src/errors.ts'
+import type { Logger } from '../src/log.ts'
+import { Backoff } from '../src/tasks.ts'
+import { type Clock, sleep } from '../src/time.ts'
+import type { Applier } from './apply.ts'
+import { ACK_WAIT } from './consume.ts'
+import type { Reporter } from './reporter.ts'
+import { SingleFlight } from './single-flight.ts'
+
+export interface BundleItem {
+  readonly bundle: AcceptedBundle
+  /** The message it came in; null when it came from disk or from the renewal timer. */
+  readonly message: JsMsg | null
+}
+
+export class Work {
+  readonly #applier: Applier
+  readonly #reporter: Reporter
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #signal: AbortSignal
+  readonly #backoff = new Backoff({ base: 500, max: 30_000 })
+  readonly #flight: SingleFlight<BundleItem>
+
+  constructor(applier: Applier, reporter: Reporter, clock: Clock, logger: Logger, signal: AbortSignal) {
+    this.#applier = applier
+    this.#reporter = reporter
+    this.#clock = clock
+    this.#logger = logger
+    this.#signal = signal
+    this.#flight = new SingleFlight<BundleItem>({
+      run: (item) => this.#run(item),
+      better: newer,
+      // Only a newer bundle answers for an older one; another copy of the same one says nothing about it.
+      superseded: (item, by) => {
+        if (item.bundle.payload.version < by.bundle.payload.version) item.message?.ack()
+      },
+    })
+  }
+
+  offer(item: BundleItem): void {
+    if (!this.#signal.aborted) this.#flight.offer(item)
+  }
+
+  idle(): Promise<void> {
+    return this.#flight.idle()
+  }
+
+  async #run({ bundle, message }: BundleItem): Promise<void> {
+    const done = new AbortController()
+    const working = this.#sayWorking(message, done.signal)
+    try {
+      if (await this.#applier.isApplied(bundle)) return message?.ack()
+      const retire = await this.#applier.apply(bundle, this.#signal)
+      await this.#reporter.flush(this.#signal)
+      message?.ack()
+      this.#backoff.reset()
+      await retire()
+    } catch (cause) {
+      if (this.#signal.aborted) return
+      await this.#again({ bundle, message }, RotorError.from(cause))
+    } finally {
+      done.abort()
+      await working
+    }
+  }
+
+  /** A failure is tried again later: by redelivery, or by ourselves when no message stands behind the item. */
+  async #again(item: BundleItem, error: RotorError): Promise<void> {
+    const wait = this.#backoff.next()
+    this.#logger.warn(
+      { version: item.bundle.payload.version, code: error.code, err: error.message, againMs: wait },
+      'a bundle was not applied',
+    )
+    if (item.message !== null) return item.message.nak(wait)
+    void sleep(wait, this.#signal, this.#clock).then(
+      () => this.offer(item),
+      () => {},
+    )
+  }
+
+  async #sayWorking(message: JsMsg | null, signal: AbortSignal): Promise<void> {
+    while (message !== null && !signal.aborted) {
+      message.working()
+      await sleep(ACK_WAIT / 3, signal).catch(() => {})
+    }
+  }
+}
+
+/** The higher version; of the same one, what somebody waits for an answer to. */
+function newer(waiting: BundleItem, offered: BundleItem): BundleItem {
+  const gain = offered.bundle.payload.version - waiting.bundle.payload.version
+  return gain > 0 || (gain === 0 && offered.message !== null) ? offered : waiting
+}

@@ -1,0 +1,143 @@
+/**
+ * The embedded authority: keys made in this process and kept in a directory, 0600, encrypted when a passphrase is
+ * given. `<dir>/root.crt`, `root.key`, and one folder for each epoch: `authorities/<epoch>/ca.crt`, `ca.key`.
+ */
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RotorError } from '../../src/errors.ts'
+import { fsyncDir, writeFileDurable } from '../../src/identity/durable.ts'
+import type { HeldAuthority } from '../../src/rotation/state.ts'
+import type { Epoch } from '../../src/schedule.ts'
+import type { Instant } from '../../src/time.ts'
+import { type Certificate, parseCertificate } from '../../src/trust/certificate.ts'
+import { issueAuthority, issueLeaf, issueRoot } from '../../src/trust/issue.ts'
+import { generateKeyPair, type KeyPair, privateKeyFromPem, privateKeyToPem } from '../../src/trust/keys.ts'
+import type { Authority, LeafRequest } from './authority.ts'
+
+interface KeyedCertificate {
+  readonly certificate: Certificate
+  readonly privateKey: KeyPair['privateKey']
+}
+
+export interface EmbeddedOptions {
+  readonly domain: string
+  /** Directory of the key store, 0700. */
+  readonly dir: string
+  /** Encrypts keys at rest. @default none */
+  readonly passphrase?: string | undefined
+}
+
+/** Makes the root of a new domain; refuses a directory that already has one. */
+export async function createRoot(options: EmbeddedOptions & { notBefore: Instant; notAfter: Instant }): Promise<string> {
+  const keyPair = await generateKeyPair('P-384')
+  const certificate = await issueRoot({ domain: options.domain, keyPair, notBefore: options.notBefore, notAfter: options.notAfter })
+  await mkdir(options.dir, { recursive: true, mode: 0o700 })
+  await writeFileDurable(join(options.dir, 'root.key'), privateKeyToPem(keyPair.privateKey, options.passphrase), 0o600)
+  await writeFileDurable(join(options.dir, 'root.crt'), certificate, 0o644)
+  return certificate
+}
+
+export class EmbeddedAuthority implements Authority {
+  readonly #options: EmbeddedOptions
+  /** Decrypted once; signing must not read the disk. */
+  readonly #loaded = new Map<Epoch, Promise<KeyedCertificate>>()
+  #work: Promise<unknown> = Promise.resolve()
+
+  constructor(options: EmbeddedOptions) {
+    this.#options = options
+  }
+
+  prepare(epoch: Epoch, window: { notBefore: Instant; notAfter: Instant }): Promise<HeldAuthority> {
+    const made = this.#work.then(async () => {
+      if (!(await this.#epochs()).includes(epoch)) await this.#create(epoch, window)
+      return held(epoch, (await this.#load(epoch)).certificate)
+    })
+    this.#work = made.catch(() => {})
+    return made
+  }
+
+  async list(): Promise<HeldAuthority[]> {
+    const epochs = await this.#epochs()
+    return Promise.all(epochs.map(async (epoch) => held(epoch, (await this.#load(epoch)).certificate)))
+  }
+
+  async sign(epoch: Epoch, request: LeafRequest): Promise<string> {
+    const authority = await this.#load(epoch)
+    const leaf = await issueLeaf({ authority, ...request })
+    return `${leaf.trimEnd()}\n${authority.certificate.pem.trimEnd()}\n`
+  }
+
+  async delete(epoch: Epoch): Promise<void> {
+    this.#loaded.delete(epoch)
+    await rm(this.#folder(epoch), { recursive: true, force: true })
+    await fsyncDir(this.#authorities).catch(() => {})
+  }
+
+  async roots(): Promise<string[]> {
+    return [await this.#read(join(this.#options.dir, 'root.crt'))]
+  }
+
+  get #authorities(): string {
+    return join(this.#options.dir, 'authorities')
+  }
+
+  #folder(epoch: Epoch): string {
+    return join(this.#authorities, String(epoch))
+  }
+
+  async #epochs(): Promise<Epoch[]> {
+    const names = await readdir(this.#authorities).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code === 'ENOENT') return []
+      throw new RotorError('ERR_AUTHORITY_MISSING', `${this.#authorities}: ${cause.message}`, { cause })
+    })
+    return names
+      .filter((name) => /^-?\d+$/.test(name))
+      .map(Number)
+      .sort((a, b) => a - b)
+  }
+
+  /** Key and certificate appear together, by one rename: after a crash the epoch is there whole or not at all. */
+  async #create(epoch: Epoch, window: { notBefore: Instant; notAfter: Instant }): Promise<void> {
+    const root = await this.#keyed(this.#options.dir, 'root')
+    const keyPair = await generateKeyPair()
+    const certificate = await issueAuthority({ domain: this.#options.domain, epoch, keyPair, root, ...window })
+    await mkdir(this.#authorities, { recursive: true, mode: 0o700 })
+    const temporary = await mkdtemp(join(this.#authorities, '.new-'))
+    await writeFileDurable(join(temporary, 'ca.key'), privateKeyToPem(keyPair.privateKey, this.#options.passphrase), 0o600)
+    await writeFileDurable(join(temporary, 'ca.crt'), certificate, 0o644)
+    await rename(temporary, this.#folder(epoch))
+    await fsyncDir(this.#authorities)
+  }
+
+  #load(epoch: Epoch): Promise<KeyedCertificate> {
+    const known = this.#loaded.get(epoch)
+    if (known !== undefined) return known
+    const loading = this.#keyed(this.#folder(epoch), 'ca')
+    this.#loaded.set(epoch, loading)
+    loading.catch(() => this.#loaded.delete(epoch))
+    return loading
+  }
+
+  async #keyed(dir: string, name: 'root' | 'ca'): Promise<KeyedCertificate> {
+    const keyFile = join(dir, `${name}.key`)
+    const certificateFile = join(dir, `${name}.crt`)
+    return {
+      certificate: parseCertificate(await this.#read(certificateFile), certificateFile, 'ERR_AUTHORITY_MISSING'),
+      privateKey: privateKeyFromPem(await this.#read(keyFile), this.#options.passphrase, keyFile),
+    }
+  }
+
+  async #read(file: string): Promise<string> {
+    return readFile(file, 'utf8').catch((cause) => {
+      throw new RotorError('ERR_AUTHORITY_MISSING', `expected ${file} of the embedded authority: ${cause.message}`, { cause })
+    })
+  }
+}
+
+const held = (epoch: Epoch, certificate: Certificate): HeldAuthority => ({
+  epoch,
+  certificate: certificate.pem,
+  sha256: certificate.sha256,
+  notBefore: certificate.notBefore,
+  notAfter: certificate.notAfter,
+})

@@ -1,0 +1,156 @@
+/** The issuer: one control connection, the rotation loop, and the answers to agents and operators. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import { Bell } from '../src/bell.ts'
+import { openEnvelope, type Signer, signerFromPem } from '../src/bundle/envelope.ts'
+import type { IssuerConfig } from '../src/domain/config.ts'
+import { RotorError } from '../src/errors.ts'
+import type { Identity } from '../src/identity/identity.ts'
+import type { Logger } from '../src/log.ts'
+import { connectWith } from '../src/nats/connect.ts'
+import { type Attachment, Link } from '../src/nats/link.ts'
+import { runTasks } from '../src/tasks.ts'
+import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
+import { domainNames } from '../src/wire/names.ts'
+import type { Authority } from './authority/authority.ts'
+import { EmbeddedAuthority } from './authority/embedded.ts'
+import { type IssuerEvent, Loop } from './loop.ts'
+import { handleOrder } from './orders.ts'
+import { Prober } from './prober.ts'
+import { Signing } from './signing.ts'
+import { Statuses } from './statuses.ts'
+import { createStores } from './store.ts'
+import { Turns } from './turns.ts'
+
+export interface IssuerOptions {
+  readonly config: IssuerConfig
+  /** The issuer's own identity, kept current by an agent beside it. */
+  readonly identity: Identity
+  readonly logger: Logger
+  /** @default the embedded authority in `config.keys` */
+  readonly authority?: Authority
+  /** @default the system's */
+  readonly clock?: Clock
+  readonly onEvent?: (event: IssuerEvent) => void
+}
+
+export interface IssuerHandle extends AsyncDisposable {
+  /** Moves the control connection to the newest identity; the returned function closes the old one. */
+  renewConnection(): Promise<() => Promise<void>>
+  /** Rejects when the issuer can not go on; resolves after `stop`. */
+  readonly done: Promise<void>
+  stop(): Promise<void>
+}
+
+/** How often the issuer asks which servers there are. */
+const DISCOVER_EVERY: Duration = 15_000
+
+/** Starts an issuer. Throws at once for what no waiting can mend: missing keys, a wrong passphrase. */
+export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle> {
+  const { config, identity, logger } = options
+  const clock = options.clock ?? systemClock
+  const names = domainNames(config.domain)
+  const passphrase = config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
+  const authority = options.authority ?? new EmbeddedAuthority({ domain: config.domain, dir: config.keys, passphrase })
+  const signer: Signer = signerFromPem(await readText(join(config.keys, 'signer.key')), passphrase)
+  const genesis = openEnvelope(Buffer.from(await readText(join(config.keys, 'genesis.jws'))))
+  await authority.list()
+
+  const bell = new Bell()
+  const statuses = new Statuses(names, logger, () => bell.ring())
+  const prober = new Prober({ agents: config.agents, authority, spiffeId: names.spiffeId(config.name), clock, logger })
+  const loop = new Loop({
+    names,
+    agents: config.agents.map((agent) => agent.name),
+    authority,
+    signers: [signer],
+    policy: config.policy,
+    genesis: Buffer.from(genesis.payload).toString('utf8'),
+    prober,
+    statuses,
+    bell,
+    clock,
+    logger,
+    onEvent: options.onEvent ?? (() => {}),
+  })
+  const signing = new Signing({ names, agents: config.agents, authority, clock, logger, bundle: () => loop.bundle })
+  const turns = new Turns(names, clock)
+  const stop = new AbortController()
+
+  const link = new Link(
+    () => connectWith({ servers: config.servers, identity, name: `rotor-issuer-${config.name}`, inboxPrefix: names.inbox(config.name) }),
+    logger,
+  )
+  const answers: readonly Attachment[] = [
+    (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
+    (nc) => answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) => turns.handle(nc, message, leaving)),
+    (nc) =>
+      answer(nc, names.orderSubject, names.issuers, (message) =>
+        handleOrder(nc, message, { names, clock, logger, accepted: () => bell.ring() }),
+      ),
+  ]
+  await link.attach(async (nc) => {
+    await createStores(nc, names, config.replicas)
+    return async () => {}
+  })
+  await link.attach(statuses.attachment)
+  for (const attachment of answers) await link.attach(attachment)
+
+  const done = runTasks(stop.signal, [
+    (signal) => link.run(signal),
+    (signal) => loop.run((s) => link.ready(s), signal),
+    async (signal) => {
+      while (!signal.aborted) {
+        const nc = await link.ready(signal)
+        await prober.discover(nc).catch((cause) => logger.debug({ err: String(cause) }, 'no answer to the server ping'))
+        await sleep(DISCOVER_EVERY, signal)
+      }
+    },
+  ])
+  done.catch(() => {})
+  const handle: IssuerHandle = {
+    renewConnection: () => link.renew(),
+    done,
+    stop: async () => {
+      stop.abort(new RotorError('ERR_ABORTED', 'the issuer was stopped'))
+      await done.catch(() => {})
+    },
+    [Symbol.asyncDispose]: () => handle.stop(),
+  }
+  return handle
+}
+
+/**
+ * Answers requests on a subject as one of the queue group. Stops by draining, so no request is lost in a move;
+ * `leaving` tells those that only wait to answer now.
+ */
+async function answer(
+  nc: NatsConnection,
+  subject: string,
+  queue: string,
+  handle: (message: Msg, leaving: AbortSignal) => Promise<void>,
+): Promise<() => Promise<void>> {
+  const pending = new Set<Promise<void>>()
+  const leaving = new AbortController()
+  const subscription = nc.subscribe(subject, {
+    queue,
+    callback: (error, message) => {
+      if (error !== null) return
+      const work = handle(message, leaving.signal).finally(() => pending.delete(work))
+      pending.add(work)
+    },
+  })
+  await nc.flush()
+  return async () => {
+    await subscription.drain()
+    leaving.abort()
+    await Promise.all(pending)
+  }
+}
+
+async function readText(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause) => {
+    throw new RotorError('ERR_AUTHORITY_MISSING', `expected ${file}: ${cause.message}`, { cause })
+  })
+}

@@ -1,0 +1,147 @@
+/** What the issuer keeps on NATS: the bundle stream, the state record, and the buckets. Idempotent; every write is fenced. */
+import { jetstream, JetStreamApiError, jetstreamManager, RetentionPolicy, StorageType } from '@nats-io/jetstream'
+import { Kvm } from '@nats-io/kv'
+import type { NatsConnection } from '@nats-io/transport-node'
+import { openEnvelope, type Signer } from '../src/bundle/envelope.ts'
+import { RotorError } from '../src/errors.ts'
+import { type RotationState, rotationState } from '../src/rotation/state.ts'
+import { bundlePayload, MAX_BUNDLE_BYTES } from '../src/wire/bundle.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+
+const STATE_KEY = 'rotation'
+/** JetStream API error codes: wrong last sequence, with and without the sequence in the text. */
+const CONFLICTS = new Set([10071, 10164])
+const NO_MESSAGE = 10037
+const SECOND = 1_000_000_000
+
+export interface StoredState {
+  readonly state: RotationState
+  readonly revision: number
+}
+
+export interface PublishedBundle {
+  /** 0 when no bundle of ours is there. */
+  readonly version: number
+  /** Stream sequence of the last message on the subject. */
+  readonly sequence: number
+}
+
+/** Makes stream and buckets as design section 6 names them; leaves existing ones as they are. */
+export async function createStores(nc: NatsConnection, names: DomainNames, replicas: number): Promise<void> {
+  const jsm = await jetstreamManager(nc, { timeout: 5000 })
+  const config = {
+    name: names.bundleStream,
+    subjects: [names.bundleSubject],
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    num_replicas: replicas,
+    max_msgs: 4096,
+    max_msg_size: MAX_BUNDLE_BYTES,
+    duplicate_window: 120 * SECOND,
+    deny_delete: true,
+    deny_purge: true,
+    allow_direct: true,
+  }
+  const exists = await jsm.streams.info(names.bundleStream).then(
+    () => true,
+    () => false,
+  )
+  if (!exists) await jsm.streams.add(config)
+  const kvm = new Kvm(jetstream(nc, { timeout: 5000 }))
+  await kvm.create(names.statusBucket, { history: 1, replicas, storage: StorageType.File })
+  await kvm.create(names.stateBucket, { history: 16, replicas, storage: StorageType.File })
+}
+
+/** The rotation state and its revision, or null before the first issuer wrote it. Throws ERR_RECORD_INVALID. */
+export async function readState(nc: NatsConnection, names: DomainNames): Promise<StoredState | null> {
+  const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
+  const entry = await kv.get(STATE_KEY)
+  if (entry === null || entry.operation !== 'PUT') return null
+  return {
+    state: decodeRecord(rotationState, entry.value, `${names.stateBucket}/${STATE_KEY}`),
+    revision: entry.revision,
+  }
+}
+
+/** Writes the state if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */
+export async function writeState(
+  nc: NatsConnection,
+  names: DomainNames,
+  state: RotationState,
+  revision: number,
+): Promise<number> {
+  const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
+  try {
+    return revision === 0
+      ? await kv.create(STATE_KEY, encodeRecord(state))
+      : await kv.update(STATE_KEY, encodeRecord(state), revision)
+  } catch (cause) {
+    throw conflictOr(cause, `${names.stateBucket}/${STATE_KEY}: another issuer wrote after revision ${revision}`)
+  }
+}
+
+/**
+ * The newest bundle on the stream that one of `signers` signed, and the sequence of the last message of any kind;
+ * null on an empty stream. Messages that are not ours are passed over: they must not stop the rotation.
+ */
+export async function newestBundle(
+  nc: NatsConnection,
+  names: DomainNames,
+  signers: readonly Signer[],
+): Promise<PublishedBundle | null> {
+  const jsm = await jetstreamManager(nc, { timeout: 5000 })
+  let last: number | null = null
+  try {
+    let message = await jsm.streams.getMessage(names.bundleStream, { last_by_subj: names.bundleSubject })
+    while (message !== null) {
+      last ??= message.seq
+      const version = await versionOf(message.data, signers)
+      if (version !== null) return { version, sequence: last }
+      message = await jsm.streams.getMessage(names.bundleStream, { seq: message.seq - 1 })
+    }
+  } catch (cause) {
+    if (!(cause instanceof JetStreamApiError && cause.code === NO_MESSAGE)) throw cause
+  }
+  return last === null ? null : { version: 0, sequence: last }
+}
+
+async function versionOf(envelope: Uint8Array, signers: readonly Signer[]): Promise<number | null> {
+  try {
+    const opened = openEnvelope(envelope)
+    const verdicts = await Promise.all(signers.map((signer) => opened.verify(signer.key)))
+    return verdicts.includes(true) ? decodeRecord(bundlePayload, opened.payload, 'bundle').version : null
+  } catch {
+    return null
+  }
+}
+
+/**
+ * Publishes a bundle after the one at `afterSequence` (0: the first). Publishing the same twice is one message; if
+ * anything else was published meanwhile, ERR_STATE_CONFLICT.
+ */
+export async function publishBundle(
+  nc: NatsConnection,
+  names: DomainNames,
+  envelope: Uint8Array,
+  version: number,
+  afterSequence: number,
+): Promise<number> {
+  try {
+    const ack = await jetstream(nc, { timeout: 5000 }).publish(names.bundleSubject, envelope, {
+      msgID: names.messageId(version),
+      expect: { lastSubjectSequence: afterSequence },
+      retries: 3,
+    })
+    return ack.seq
+  } catch (cause) {
+    throw conflictOr(cause, `${names.bundleSubject}: another bundle was published after sequence ${afterSequence}`)
+  }
+}
+
+function conflictOr(cause: unknown, message: string): RotorError {
+  if (cause instanceof JetStreamApiError && CONFLICTS.has(cause.code)) {
+    return new RotorError('ERR_STATE_CONFLICT', message, { cause })
+  }
+  return RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
+}

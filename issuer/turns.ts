@@ -1,0 +1,117 @@
+/**
+ * One nats-server at a time: its agent takes the turn before it changes files and gives it back when the server is
+ * proven. The first to take it is the canary of a version: when it has to put the old files back, nobody else starts.
+ * The record is in the state bucket, so a restarted or a second issuer goes on with it.
+ */
+import { jetstream, JetStreamApiError } from '@nats-io/jetstream'
+import { Kvm } from '@nats-io/kv'
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import { z } from 'zod'
+import { Bell } from '../src/bell.ts'
+import { RotorError } from '../src/errors.ts'
+import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { type TurnAnswer, type TurnRequest, turnRequest } from '../src/wire/requests.ts'
+
+const TURN_KEY = 'turn'
+/** A holder that does not come back for this long has lost its turn. */
+const TURN_TIME: Duration = 20_000
+/** How long a request may wait for its turn before it is told to ask again. */
+const WAIT: Duration = 3_000
+const LOOK_AGAIN: Duration = 250
+
+const turnRecord = z.object({
+  v: z.literal(1),
+  holder: z.string().nullable(),
+  until: z.number(),
+  /** Who had to put back which version. */
+  failed: z.object({ agent: z.string(), version: z.int() }).nullable(),
+})
+export type TurnRecord = z.infer<typeof turnRecord>
+
+export const NO_TURN: TurnRecord = { v: 1, holder: null, until: 0, failed: null }
+
+/** The decision: the record after the request, or why not now. Pure. */
+export function takeTurn(record: TurnRecord, request: TurnRequest, now: Instant): { next: TurnRecord } | { refused: string; final: boolean } {
+  const { agent, version } = request
+  if (request.op === 'release') {
+    const failed =
+      request.outcome === 'rolled-back' ? { agent, version } : record.failed?.agent === agent || (record.failed?.version ?? 0) < version ? null : record.failed
+    return { next: record.holder === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed } }
+  }
+  const { failed } = record
+  if (failed !== null && failed.version === version && failed.agent !== agent) {
+    return { refused: `${failed.agent} had to put version ${version} back`, final: true }
+  }
+  if (record.holder !== null && record.holder !== agent && record.until > now) {
+    return { refused: `it is the turn of ${record.holder}`, final: false }
+  }
+  return { next: { ...record, holder: agent, until: now + TURN_TIME } }
+}
+
+export class Turns {
+  readonly #names: DomainNames
+  readonly #clock: Clock
+  readonly #bells = new Set<Bell>()
+
+  constructor(names: DomainNames, clock: Clock) {
+    this.#names = names
+    this.#clock = clock
+  }
+
+  /** Answers one request message; never throws. An acquire waits a little for its turn, unless `leaving` aborts. */
+  async handle(nc: NatsConnection, message: Msg, leaving: AbortSignal): Promise<void> {
+    try {
+      const request = decodeRecord(turnRequest, message.data, message.subject)
+      if (request.agent !== message.subject.split('.').at(-1)) {
+        throw new RotorError('ERR_RECORD_INVALID', 'the request is for another agent than the subject')
+      }
+      message.respond(encodeRecord(await this.#answer(nc, request, leaving)))
+    } catch (cause) {
+      message.respond(encodeRecord(this.#refusal(RotorError.from(cause))))
+    }
+  }
+
+  async #answer(nc: NatsConnection, request: TurnRequest, leaving: AbortSignal): Promise<TurnAnswer> {
+    const bell = new Bell()
+    this.#bells.add(bell)
+    try {
+      const deadline = this.#clock.now() + WAIT
+      for (;;) {
+        const outcome = await this.#try(nc, request)
+        if (outcome === null) return { ok: true, serverTime: formatInstant(this.#clock.now()) }
+        if (outcome.final || leaving.aborted || this.#clock.now() >= deadline) {
+          return this.#refusal(new RotorError('ERR_TURN_REFUSED', outcome.refused), outcome.final ? WAIT : 0)
+        }
+        await bell.wait(LOOK_AGAIN, leaving).catch(() => {})
+      }
+    } finally {
+      this.#bells.delete(bell)
+    }
+  }
+
+  /** One compare-and-set; a lost race looks again. */
+  async #try(nc: NatsConnection, request: TurnRequest): Promise<{ refused: string; final: boolean } | null> {
+    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
+    for (;;) {
+      const entry = await kv.get(TURN_KEY)
+      const record = entry === null ? NO_TURN : decodeRecord(turnRecord, entry.value, `${this.#names.stateBucket}/${TURN_KEY}`)
+      const outcome = takeTurn(record, request, this.#clock.now())
+      if ('refused' in outcome) return outcome
+      try {
+        const bytes = encodeRecord(outcome.next)
+        await (entry === null ? kv.create(TURN_KEY, bytes) : kv.update(TURN_KEY, bytes, entry.revision))
+      } catch (cause) {
+        if (cause instanceof JetStreamApiError && (cause.code === 10071 || cause.code === 10164)) continue
+        throw cause
+      }
+      if (request.op === 'release') for (const bell of this.#bells) bell.ring()
+      return null
+    }
+  }
+
+  #refusal(error: RotorError, retryAfter = WAIT): TurnAnswer {
+    return { ok: false, code: error.code, message: error.message, retryAfter, serverTime: formatInstant(this.#clock.now()) }
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Why is there no connection? Under TLS 1.3 the NATS client sees a refused certificate only as a timeout, and of
+ * several servers it tells the last error. So each server is probed, and says it itself.
+ */
+import { RotorError } from '../errors.ts'
+import type { Identity } from '../identity/identity.ts'
+import { parseAddress } from '../probe/address.ts'
+import { probeListener } from '../probe/probe.ts'
+import type { Duration } from '../time.ts'
+
+export interface ExplainOptions {
+  readonly servers: readonly string[]
+  readonly identity: Identity
+  readonly handshakeFirst: boolean
+  readonly timeout: Duration
+  readonly signal: AbortSignal
+}
+
+export interface Explanation {
+  /** A server takes our certificate and shows a good one: the reason is another one, or it is over. */
+  readonly reachable: boolean
+  /** A server refuses our certificate. */
+  readonly denied: boolean
+  /** One line, each server with its reason. */
+  readonly text: string
+}
+
+/** Servers that are asked; the others are mentioned by number. */
+const MAX_SERVERS = 8
+
+/** Probes the servers at the same time. Rejects only when `signal` aborts. */
+export async function explain(options: ExplainOptions): Promise<Explanation> {
+  const { servers } = options
+  const findings = await Promise.all(servers.slice(0, MAX_SERVERS).map((server) => look(server, options)))
+  const left = servers.length - findings.length
+  return {
+    reachable: findings.some((finding) => finding.state === 'reachable'),
+    denied: findings.some((finding) => finding.state === 'denied'),
+    text: [...findings.map(({ text }) => text), ...(left > 0 ? [`${left} more not asked`] : [])].join('; '),
+  }
+}
+
+interface Finding {
+  readonly state: 'reachable' | 'denied' | 'unavailable'
+  readonly text: string
+}
+
+async function look(server: string, options: ExplainOptions): Promise<Finding> {
+  const { identity, handshakeFirst, timeout, signal } = options
+  const { host, port } = parseAddress(server, 'servers', 4222)
+  const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+  try {
+    const result = await probeListener(
+      { kind: 'client', address, handshakeFirst },
+      { material: identity.current(), timeout, signal },
+    )
+    if (!result.trusted) {
+      const text = `${address} shows a certificate that we do not trust ("${result.served.subject}": ${result.untrusted})`
+      return { state: 'unavailable', text }
+    }
+    if (!result.accepted) {
+      return { state: 'denied', text: `${address} refuses our certificate (${result.refused})` }
+    }
+    return { state: 'reachable', text: `${address} takes our certificate` }
+  } catch (error) {
+    if (signal.aborted) throw error
+    return { state: 'unavailable', text: RotorError.from(error).message }
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * The control connection of an issuer or agent, as something that can be replaced: what runs on it is attached, and
+ * moves along. The new connection is opened and used before the old one is given up, so a step that fails on the
+ * new material leaves the old connection working.
+ */
+import type { NatsConnection } from '@nats-io/transport-node'
+import { RotorError } from '../errors.ts'
+import type { Logger } from '../log.ts'
+import { Backoff } from '../tasks.ts'
+
+/** Starts something on a connection; the returned function stops it there, without closing the connection. */
+export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
+
+interface Session {
+  readonly nc: NatsConnection
+  readonly detach: Map<Attachment, () => Promise<void>>
+}
+
+export class Link {
+  readonly #open: () => Promise<NatsConnection>
+  readonly #logger: Logger
+  readonly #attachments = new Set<Attachment>()
+  readonly #waiting = new Set<() => void>()
+  #session: Session | null = null
+  #turn: Promise<unknown> = Promise.resolve()
+
+  /** `open` dials with the newest identity; it is called for the first connection and for each renewal. */
+  constructor(open: () => Promise<NatsConnection>, logger: Logger) {
+    this.#open = open
+    this.#logger = logger
+  }
+
+  /** The live connection. Throws ERR_NATS_UNAVAILABLE while there is none. */
+  get nc(): NatsConnection {
+    if (this.#session === null) throw new RotorError('ERR_NATS_UNAVAILABLE', 'no control connection to NATS at the moment')
+    return this.#session.nc
+  }
+
+  get connected(): boolean {
+    return this.#session !== null
+  }
+
+  /** Resolves with the connection, at once or when there is one. */
+  async ready(signal: AbortSignal): Promise<NatsConnection> {
+    while (this.#session === null) {
+      signal.throwIfAborted()
+      const wake = Promise.withResolvers<void>()
+      this.#waiting.add(wake.resolve)
+      signal.addEventListener('abort', () => wake.resolve(), { once: true })
+      await wake.promise
+      this.#waiting.delete(wake.resolve)
+    }
+    return this.#session.nc
+  }
+
+  /** Runs `attachment` on the present connection and on every later one. */
+  attach(attachment: Attachment): Promise<void> {
+    return this.#alone(async () => {
+      this.#attachments.add(attachment)
+      if (this.#session !== null) this.#session.detach.set(attachment, await attachment(this.#session.nc))
+    })
+  }
+
+  /**
+   * Moves everything to a new connection. Returns `retire`, which closes the old one: what is still to be said on
+   * it (an acknowledgement) can be said before. When the new one can not be used this throws, and nothing changed.
+   */
+  renew(): Promise<() => Promise<void>> {
+    return this.#alone(async () => {
+      const old = this.#session
+      const next = await this.#start()
+      this.#use(next)
+      if (old !== null) await detachAll(old, this.#logger)
+      return async () => {
+        if (old !== null && !old.nc.isClosed()) await old.nc.drain().catch(() => old.nc.close())
+      }
+    })
+  }
+
+  /** Keeps a connection up until `signal` aborts, then detaches and drains. */
+  async run(signal: AbortSignal): Promise<void> {
+    const backoff = new Backoff({ base: 200, max: 10_000 })
+    const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    while (!signal.aborted) {
+      try {
+        if (this.#session === null) await this.#alone(async () => this.#use(await this.#start()))
+        backoff.reset()
+        const session: Session | null = this.#session
+        if (session === null) continue
+        await Promise.race([session.nc.closed(), aborted])
+        if (!signal.aborted && this.#session === session) {
+          this.#session = null
+          this.#logger.warn({ code: 'ERR_NATS_UNAVAILABLE' }, 'the control connection was closed, opening a new one')
+        }
+      } catch (cause) {
+        const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
+        this.#logger.warn({ code: error.code, err: error.message }, 'no control connection to NATS yet')
+        await backoff.wait(signal).catch(() => {})
+      }
+    }
+    await this.#alone(() => this.#stop())
+  }
+
+  async #start(): Promise<Session> {
+    const session: Session = { nc: await this.#open(), detach: new Map() }
+    try {
+      for (const attachment of this.#attachments) session.detach.set(attachment, await attachment(session.nc))
+      return session
+    } catch (cause) {
+      await session.nc.close()
+      throw cause
+    }
+  }
+
+  #use(session: Session): void {
+    this.#session = session
+    for (const wake of this.#waiting) wake()
+  }
+
+  async #stop(): Promise<void> {
+    const session = this.#session
+    this.#session = null
+    if (session === null || session.nc.isClosed()) return
+    await detachAll(session, this.#logger)
+    await session.nc.drain().catch(() => session.nc.close())
+  }
+
+  /** One change of connection at a time. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work, work)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+}
+
+async function detachAll(session: Session, logger: Logger): Promise<void> {
+  for (const detach of session.detach.values()) {
+    await detach().catch((cause) => logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'))
+  }
+}

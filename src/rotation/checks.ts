@@ -1,0 +1,144 @@
+/**
+ * Why a phase may not end yet: one chain of named checks for each gate, agents and listeners apart.
+ * A check answers null, or in words what is missing; the first answer of a chain is the one that is told.
+ * Gathered before, judged here: no check asks the world anything.
+ */
+import type { Epoch } from '../schedule.ts'
+import { formatInstant } from '../time.ts'
+import type { AgentStatus } from '../wire/status.ts'
+import type { Situation } from './situation.ts'
+import type { Observations, ObservedListener, ObservedServer, Straggler } from './state.ts'
+
+type ObservedAgent = Observations['agents'][number]
+type AgentCheck = (s: Situation, status: AgentStatus) => string | null
+type ListenerCheck = (s: Situation, listener: ObservedListener, epoch: Epoch) => string | null
+
+// ---- agents
+
+/** The bundle of this phase, or a later one, is applied and proven. A number an agent reported never goes down (I4). */
+const hasAppliedPhase: AgentCheck = (s, status) =>
+  status.version >= s.state.phaseVersion
+    ? null
+    : `reports version ${status.version} of ${s.state.phaseVersion}${lastError(status)}`
+
+/** A higher number than ours is from another writer, and what it says of trust is unknown. */
+const knowsNoOtherBundle: AgentCheck = (s, status) => {
+  if (status.version > s.state.version) return `reports version ${status.version}, ours is ${s.state.version}`
+  if (status.version === s.state.version && status.digest !== s.state.digest) {
+    return `holds another bundle with version ${status.version}: ${status.digest} instead of ${s.state.digest}`
+  }
+  return null
+}
+
+/** While a step is under way or was put back, files and targets may still show the generation before. */
+const isSettled: AgentCheck = (_, status) => {
+  if (status.state === 'applied') return null
+  return status.state === 'applying'
+    ? `is applying a bundle, step ${status.step}`
+    : `went back to version ${status.version}${lastError(status)}`
+}
+
+/** Its leaf comes from the authority that signs now; a leaf of any other one still needs that other one. */
+const holdsLeafOfActive: AgentCheck = (s, status) =>
+  status.leaf.issuerEpoch === s.state.active
+    ? null
+    : `holds a leaf of epoch ${status.leaf.issuerEpoch}, ${s.state.active} signs${lastError(status)}`
+
+/** distributing may end: nobody can meet a leaf of `next` that it does not trust (I1). */
+export const TRUSTS_NEXT: readonly AgentCheck[] = [
+  hasAppliedPhase, // the bundle that contains next, or a later one of this phase
+  knowsNoOtherBundle, // and it is ours
+  isSettled, // and it stays
+]
+
+/** converging may end: nobody holds a leaf of the authority before, so a next rotation can not cut it off (I2). */
+export const HOLDS_NEW_LEAF: readonly AgentCheck[] = [
+  hasAppliedPhase, // the bundle in which active signs
+  knowsNoOtherBundle,
+  isSettled, // a step that is put back brings the old leaf back
+  holdsLeafOfActive,
+]
+
+/** withdrawing may end: nobody trusts the dropped authority any more. */
+export const FORGOT_DROPPED: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOtherBundle, isSettled]
+
+// ---- servers
+
+const wasDialled: ListenerCheck = (_, listener) => (listener.proof === null ? 'no handshake was made' : null)
+
+/** A handshake from before the phase shows what was, not what is. */
+const wasDialledInPhase: ListenerCheck = (s, { proof }) =>
+  proof !== null && proof.at < s.state.since
+    ? `the last handshake, ${formatInstant(proof.at)}, is older than this phase`
+    : null
+
+const acceptsLeafOf: ListenerCheck = (_, { proof }, epoch) =>
+  proof === null || proof.accepts.includes(epoch)
+    ? null
+    : `does not accept a leaf of epoch ${epoch}${because(proof.error)}`
+
+const servesLeafOf: ListenerCheck = (_, { proof }, epoch) =>
+  proof === null || proof.serves === epoch
+    ? null
+    : `serves a leaf of epoch ${proof.serves ?? '(unknown)'}, not ${epoch}${because(proof.error)}`
+
+/** distributing may end: every listener was seen to take a leaf of next. */
+export const ACCEPTS_NEXT: readonly ListenerCheck[] = [wasDialled, wasDialledInPhase, acceptsLeafOf]
+
+/** converging may end: every listener was seen to serve a leaf of active. */
+export const SERVES_ACTIVE: readonly ListenerCheck[] = [wasDialled, wasDialledInPhase, servesLeafOf]
+
+// ---- who fails a chain
+
+export function agentStragglers(s: Situation, chain: readonly AgentCheck[]): Straggler[] {
+  return s.seen.agents.flatMap((agent) => {
+    const missing = missingOfAgent(s, agent, chain)
+    return missing === null ? [] : [{ name: agent.name, kind: 'agent' as const, missing }]
+  })
+}
+
+/** An agent that never reported may trust and hold anything: it is always missing. */
+function missingOfAgent(s: Situation, agent: ObservedAgent, chain: readonly AgentCheck[]): string | null {
+  const { status } = agent
+  return status === null ? 'never reported' : first(chain, (check) => check(s, status))
+}
+
+export function serverStragglers(s: Situation, chain: readonly ListenerCheck[], epoch: Epoch): Straggler[] {
+  return s.seen.servers.flatMap((server) =>
+    missingOfServer(s, server, chain, epoch).map((missing) => ({
+      name: server.name,
+      kind: 'server' as const,
+      missing,
+    })),
+  )
+}
+
+/** Nothing is said for a server whose files nobody keeps, and "every listener" is no proof when none is known. */
+function missingOfServer(
+  s: Situation,
+  server: ObservedServer,
+  chain: readonly ListenerCheck[],
+  epoch: Epoch,
+): string[] {
+  if (server.agent === null) return ['no agent beside it']
+  if (server.listeners.length === 0) return ['no TLS listener of it is known, so it can not be dialled']
+  return server.listeners.flatMap((listener) => {
+    const missing = first(chain, (check) => check(s, listener, epoch))
+    return missing === null ? [] : [`${listener.kind} listener ${listener.address}: ${missing}`]
+  })
+}
+
+function first<T>(chain: readonly T[], ask: (check: T) => string | null): string | null {
+  for (const check of chain) {
+    const missing = ask(check)
+    if (missing !== null) return missing
+  }
+  return null
+}
+
+const lastError = (status: AgentStatus): string =>
+  status.lastError === null
+    ? ''
+    : `, last error ${status.lastError.code} at version ${status.lastError.version}: ${status.lastError.message}`
+
+const because = (error: string | null): string => (error === null ? '' : `: ${error}`)

@@ -1,0 +1,217 @@
+/** What each move writes: the new state, the bundle in it, and the effects that make the world follow. */
+import type { Epoch } from '../schedule.ts'
+import { formatInstant } from '../time.ts'
+import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
+import { waiverText } from './hold.ts'
+import { clip, following } from './payloads.ts'
+import { retirement, retireReason } from './retire.ts'
+import { endOf, hasEnded, type Situation } from './situation.ts'
+import type { Decision, Effect, HeldAuthority, Move, Observations, RotationState, Waiver } from './state.ts'
+
+type Moved = Extract<Decision, { kind: 'move' }>
+type In<P extends RotationState['phase']> = Situation<Extract<RotationState, { phase: P }>>
+
+/** The part of a state that says where it stands. */
+type Standing =
+  | { readonly phase: 'steady'; readonly active: Epoch }
+  | { readonly phase: 'distributing'; readonly active: Epoch; readonly next: Epoch }
+  | { readonly phase: 'converging'; readonly active: Epoch; readonly previous: Epoch }
+  | { readonly phase: 'withdrawing'; readonly active: Epoch; readonly dropped: Epoch }
+
+/** steady -> distributing: trust first. */
+export function prepare(s: In<'steady'>, next: HeldAuthority, why: string): Moved {
+  return enter(s, 'prepare', { phase: 'distributing', active: s.state.active, next: next.epoch }, why, {
+    authorities: [...s.bundle.authorities, entry(next, 'prepared')],
+  })
+}
+
+/** distributing -> converging: use later. */
+export function activate(s: In<'distributing'>, waiver: Waiver | null): Moved {
+  const { active, next } = s.state
+  const why = `activate epoch ${next} after ${active}${waiverText(waiver)}`
+  return enter(s, 'activate', { phase: 'converging', active: next, previous: active }, why, {
+    authorities: s.bundle.authorities.map((authority) => {
+      if (authority.epoch === next) return withStatus(authority, 'active')
+      return authority.epoch === active ? withStatus(authority, 'retiring') : authority
+    }),
+    waiver,
+  })
+}
+
+/** distributing -> withdrawing: back out before the first use. The order, if there was one, ends with it. */
+export function withdraw(s: In<'distributing'>, why: string): Moved {
+  const { active, next } = s.state
+  return enter(
+    s,
+    'withdraw',
+    { phase: 'withdrawing', active, dropped: next },
+    `withdraw epoch ${next}: ${why}`,
+    {
+      authorities: s.bundle.authorities.filter((authority) => authority.epoch !== next),
+      order: null,
+    },
+  )
+}
+
+/**
+ * steady or distributing -> converging, without distributing: the signer has ended, so no leaf of the domain is valid,
+ * no bundle that names it as the signer would be accepted, and there is no trust left to wait for.
+ */
+export function restart(s: In<'steady'> | In<'distributing'>, fresh: HeldAuthority): Moved {
+  const { active } = s.state
+  const names = [...s.seen.agents, ...s.seen.servers].map((node) => node.name)
+  const ended = `epoch ${active} signed and ended at ${formatInstant(endOf(s, active))}`
+  const why = `restart with epoch ${fresh.epoch}: ${ended}, every node has to join again`
+  return enter(s, 'restart', { phase: 'converging', active: fresh.epoch, previous: active }, why, {
+    authorities: [entry(fresh, 'active')],
+    waiver: { names: [...new Set(names)], reason: ended, at: s.now },
+  })
+}
+
+/** Authorities leave trust; the phase goes on. Its reason is the text that every move adds for them. */
+export const retire = (s: Situation): Moved => stay(s, 'retire', '')
+
+/** The same trust again, before agents would refuse the bundle as too old; the phase goes on. */
+export const refresh = (s: Situation): Moved =>
+  stay(s, 'refresh', `refresh: the bundle before is accepted until ${s.bundle.expiresAt} only`)
+
+/** converging or withdrawing -> steady. The bundle says it already, so none is published. */
+export function converge(s: In<'converging'> | In<'withdrawing'>, waiver: Waiver | null): Moved {
+  const { active } = s.state
+  const done =
+    s.state.phase === 'converging'
+      ? `converged on epoch ${active}`
+      : `epoch ${s.state.dropped} is withdrawn, epoch ${active} signs`
+  const to: RotationState = {
+    ...carried(s.state),
+    since: s.now,
+    order: null,
+    waivers: [],
+    phaseVersion: s.state.version,
+    phase: 'steady',
+    active,
+  }
+  const reason = clip(done + waiverText(waiver))
+  return { kind: 'move', move: 'converge', to, reason, effects: leftovers(to, s.bundle.authorities, s.seen) }
+}
+
+interface Changes {
+  readonly authorities: readonly BundleAuthority[]
+  readonly waiver?: Waiver | null
+  readonly order?: null
+}
+
+/** A move into a phase. Whatever may retire leaves with the same bundle. */
+function enter(s: Situation, move: Move, standing: Standing, why: string, changes: Changes): Moved {
+  const { state } = s
+  const signerEnded = standing.active !== state.active && hasEnded(s, state.active)
+  const gone = [...retirement(s).ready, ...(signerEnded ? [state.active] : [])]
+  const content = publishing(s, standing.active, changes.authorities, gone, why)
+  const { waiver = null } = changes
+  const replaced =
+    standing.active === state.active
+      ? state.replaced
+      : { ...state.replaced, [state.active]: { at: s.now, version: content.version } }
+  const to: RotationState = {
+    ...carried(state),
+    ...standing,
+    payload: content.payload,
+    digest: content.digest,
+    version: content.version,
+    since: s.now,
+    order: changes.order === null ? null : state.order,
+    waivers: waiver === null ? state.waivers : [...state.waivers, waiver],
+    phaseVersion: content.version,
+    newest: Math.max(state.newest, ...content.authorities.map((authority) => authority.epoch)),
+    replaced: only(replaced, content.authorities),
+  }
+  return moved(s, move, to, content)
+}
+
+/** A move that publishes and leaves the phase, its beginning and its required version as they are. */
+function stay(s: Situation, move: Move, why: string): Moved {
+  const gone = retirement(s).ready
+  const content = publishing(s, s.state.active, s.bundle.authorities, gone, why)
+  const to: RotationState = {
+    ...s.state,
+    payload: content.payload,
+    digest: content.digest,
+    version: content.version,
+    replaced: only(s.state.replaced, content.authorities),
+  }
+  return moved(s, move, to, content)
+}
+
+interface Publication {
+  readonly payload: string
+  readonly digest: string
+  readonly version: number
+  readonly reason: string
+  readonly authorities: readonly BundleAuthority[]
+}
+
+function publishing(
+  s: Situation,
+  epoch: Epoch,
+  before: readonly BundleAuthority[],
+  gone: readonly Epoch[],
+  why: string,
+): Publication {
+  const authorities = before.filter((authority) => !gone.includes(authority.epoch))
+  const retiring = retireReason(s, gone)
+  const reason = clip([why, retiring].filter((part) => part !== '').join('; '))
+  return { ...following(s.state, s.bundle, { epoch, authorities, reason }, s.now), reason, authorities }
+}
+
+const moved = (s: Situation, move: Move, to: RotationState, content: Publication): Moved => ({
+  kind: 'move',
+  move,
+  to,
+  reason: content.reason,
+  effects: [publishBundle(to), ...leftovers(to, content.authorities, s.seen)],
+})
+
+export const publishBundle = (state: RotationState): Effect => ({
+  kind: 'publish-bundle',
+  version: state.version,
+})
+
+/**
+ * Keys of authorities that were in a bundle and are not any more. Because an epoch is never used twice, this set only
+ * grows: an issuer that works with an old state can not delete a key that a newer state needs.
+ */
+export const leftovers = (
+  state: RotationState,
+  authorities: readonly BundleAuthority[],
+  seen: Observations,
+): Effect[] =>
+  seen.held
+    .map((authority) => authority.epoch)
+    .filter((epoch) => epoch <= state.newest && !authorities.some((authority) => authority.epoch === epoch))
+    .map((epoch) => ({ kind: 'delete-authority', epoch }))
+
+/** What every state carries on; where it stands is written anew. */
+function carried(state: RotationState) {
+  const { v, domain, fence, payload, digest, version, newest, replaced } = state
+  return { v, domain, fence, payload, digest, version, newest, replaced }
+}
+
+const entry = (authority: HeldAuthority, status: AuthorityStatus): BundleAuthority => ({
+  epoch: authority.epoch,
+  status,
+  certificate: authority.certificate,
+  sha256: authority.sha256,
+})
+
+const withStatus = (authority: BundleAuthority, status: AuthorityStatus): BundleAuthority => ({
+  ...authority,
+  status,
+})
+
+const only = (
+  replaced: RotationState['replaced'],
+  authorities: readonly BundleAuthority[],
+): RotationState['replaced'] =>
+  Object.fromEntries(
+    Object.entries(replaced).filter(([epoch]) => authorities.some((a) => a.epoch === Number(epoch))),
+  )

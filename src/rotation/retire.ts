@@ -1,0 +1,141 @@
+/** Which authorities may leave trust, when that is due, and who still depends on one. */
+import { type Epoch, leafLifetime } from '../schedule.ts'
+import { formatInstant, type Instant } from '../time.ts'
+import { MAX_AUTHORITIES } from './payloads.ts'
+import { endOf, hasEnded, type Situation } from './situation.ts'
+import type { Straggler } from './state.ts'
+
+/** Authorities the phase itself stands on; they never retire while it lasts, unless their time has ended. */
+function standing(s: Situation): Epoch[] {
+  const { state } = s
+  switch (state.phase) {
+    case 'distributing':
+      return [state.active, state.next]
+    case 'converging':
+      // nodes are moving off the previous one, and which listener has moved is proven only at the end of the phase
+      return [state.active, state.previous]
+    case 'steady':
+    case 'withdrawing':
+      return [state.active]
+  }
+}
+
+const trusted = (s: Situation): Epoch[] => s.bundle.authorities.map((authority) => authority.epoch)
+
+/** Trusted, and no longer in use by the phase: oldest first. */
+const candidates = (s: Situation): Epoch[] => {
+  const kept = standing(s)
+  return trusted(s)
+    .filter((epoch) => !kept.includes(epoch))
+    .sort((a, b) => a - b)
+}
+
+/**
+ * When a candidate should leave: `lead` before it ends, so that no node with a fast clock meets an ended authority
+ * in the newest bundle; sooner by policy; at once when the bundle is full and it is the oldest.
+ */
+function dueAt(s: Situation, epoch: Epoch): Instant {
+  const full = trusted(s).length >= MAX_AUTHORITIES && candidates(s)[0] === epoch
+  if (full) return s.now
+  const replaced = s.state.replaced[epoch]
+  return Math.min(
+    endOf(s, epoch) - s.schedule.lead,
+    replaced === undefined ? Number.POSITIVE_INFINITY : replaced.at + s.policy.retireAfter,
+  )
+}
+
+/**
+ * Until when an agent that has not told us otherwise may hold a leaf of this authority: no leaf was signed after
+ * it was replaced, and none lives longer than `leafLifetime`. `lead` covers a signing that was under way and clocks.
+ */
+function lastLeafEnds(s: Situation, epoch: Epoch): Instant {
+  const replaced = s.state.replaced[epoch]
+  const end = endOf(s, epoch)
+  return replaced === undefined
+    ? end
+    : Math.min(end, replaced.at + leafLifetime(s.schedule) + s.schedule.lead)
+}
+
+type DependencyCheck = (s: Situation, epoch: Epoch) => Straggler[]
+
+/**
+ * A leaf that was reported and has not ended; or, from an agent that has not yet reported a version in which the
+ * authority no longer signs, silence: it may have been issued a leaf that it could not report.
+ */
+const agentsWithLeaf: DependencyCheck = (s, epoch) =>
+  s.seen.agents.flatMap(({ name, status }) => {
+    const depends = (missing: string): Straggler[] => [{ name, kind: 'agent', missing }]
+    const stopped = s.state.replaced[epoch]?.version ?? Number.POSITIVE_INFINITY
+    if (status !== null && status.leaf.issuerEpoch === epoch && Date.parse(status.leaf.notAfter) > s.now) {
+      return depends(`holds a leaf of epoch ${epoch} until ${status.leaf.notAfter}`)
+    }
+    if (status !== null && status.version >= stopped) return []
+    if (s.now >= lastLeafEnds(s, epoch)) return []
+    return depends(`may hold a leaf of epoch ${epoch}: ${silence(status?.version ?? null)}`)
+  })
+
+const silence = (version: number | null): string =>
+  version === null ? 'never reported' : `reports version ${version} only`
+
+/** A listener that was seen to serve such a leaf; and a server without an agent, of which nothing is known. */
+const serversWithLeaf: DependencyCheck = (s, epoch) =>
+  s.seen.servers.flatMap(({ name, agent, listeners }): Straggler[] => {
+    const serving = listeners.find((listener) => listener.proof?.serves === epoch)
+    if (serving !== undefined) {
+      return [{ name, kind: 'server', missing: `${serving.kind} listener serves a leaf of epoch ${epoch}` }]
+    }
+    return agent === null
+      ? [{ name, kind: 'server', missing: `may serve a leaf of epoch ${epoch}: no agent beside it` }]
+      : []
+  })
+
+/** All must find nobody before an authority leaves trust (I2). The census of live connections joins here. */
+const DEPENDENCIES: readonly DependencyCheck[] = [agentsWithLeaf, serversWithLeaf]
+
+const dependents = (s: Situation, epoch: Epoch): Straggler[] =>
+  DEPENDENCIES.flatMap((check) => check(s, epoch))
+
+export interface Retirement {
+  /** May leave with the next bundle: nobody depends on them, or their time has ended. */
+  readonly ready: readonly Epoch[]
+  /** Due, and held back by these. */
+  readonly heldBackBy: readonly Straggler[]
+  /** When time alone may change this answer. */
+  readonly moments: readonly Instant[]
+}
+
+/** What may retire now. An ended authority goes in any case: it verifies nothing, and agents refuse a bundle with it. */
+export function retirement(s: Situation): Retirement {
+  const ready: Epoch[] = []
+  const heldBackBy: Straggler[] = []
+  const moments: Instant[] = []
+  for (const epoch of trusted(s)) {
+    if (epoch !== s.state.active && hasEnded(s, epoch)) ready.push(epoch)
+  }
+  for (const epoch of candidates(s)) {
+    if (ready.includes(epoch)) continue
+    if (s.now < dueAt(s, epoch)) {
+      moments.push(dueAt(s, epoch))
+      continue
+    }
+    moments.push(...leafEnds(s, epoch), lastLeafEnds(s, epoch), endOf(s, epoch))
+    const needed = dependents(s, epoch)
+    if (needed.length === 0) ready.push(epoch)
+    heldBackBy.push(...needed)
+  }
+  return { ready, heldBackBy, moments }
+}
+
+const leafEnds = (s: Situation, epoch: Epoch): Instant[] =>
+  s.seen.agents.flatMap(({ status }) =>
+    status?.leaf.issuerEpoch === epoch ? [Date.parse(status.leaf.notAfter)] : [],
+  )
+
+export const retireReason = (s: Situation, epochs: readonly Epoch[]): string =>
+  epochs
+    .map((epoch) =>
+      hasEnded(s, epoch)
+        ? `retire epoch ${epoch}, which ended at ${formatInstant(endOf(s, epoch))}`
+        : `retire epoch ${epoch}, on which nobody depends`,
+    )
+    .join('; ')

@@ -1,0 +1,67 @@
+/** What one turn judges: state, bundle, observations, policy and time as one value, and the plain facts read from it. */
+import { type Epoch, epochEnd, type Schedule } from '../schedule.ts'
+import type { Duration, Instant } from '../time.ts'
+import { type BundlePayload, scheduleOf } from '../wire/bundle.ts'
+import { bundleOf } from './payloads.ts'
+import type { HeldAuthority, Observations, RotationPolicy, RotationState } from './state.ts'
+
+export interface Situation<S extends RotationState = RotationState> {
+  readonly state: S
+  /** The payload of the state, parsed. */
+  readonly bundle: BundlePayload
+  readonly schedule: Schedule
+  readonly seen: Observations
+  /** With its defaults filled in. */
+  readonly policy: { readonly [K in keyof RotationPolicy]-?: Duration }
+  readonly now: Instant
+}
+
+/** Throws ERR_RECORD_INVALID when the state contradicts its own payload, TypeError when the policy is no policy. */
+export function situation<S extends RotationState>(
+  state: S,
+  seen: Observations,
+  policy: RotationPolicy,
+  now: Instant,
+): Situation<S> {
+  if (!Number.isFinite(now)) throw new TypeError(`now: expected milliseconds, found ${now}`)
+  const bundle = bundleOf(state)
+  const schedule = scheduleOf(bundle)
+  return {
+    state,
+    bundle,
+    schedule,
+    seen,
+    policy: {
+      goOnBelow: duration('goOnBelow', policy.goOnBelow, 1.5 * schedule.epochDuration),
+      retireAfter: duration('retireAfter', policy.retireAfter, Number.POSITIVE_INFINITY),
+      patience: duration('patience', policy.patience, schedule.lead),
+    },
+    now,
+  }
+}
+
+function duration(key: string, given: Duration | undefined, otherwise: Duration): Duration {
+  if (given === undefined) return otherwise
+  if (!(given >= 0)) throw new TypeError(`${key}: expected milliseconds, 0 or more, found ${given}`)
+  return given
+}
+
+export const heldAuthority = (s: Situation, epoch: Epoch): HeldAuthority | undefined =>
+  s.seen.held.find((authority) => authority.epoch === epoch)
+
+/** When nobody may trust this authority any more: the end of its window, or of its certificate if that is sooner. */
+export function endOf(s: Situation, epoch: Epoch): Instant {
+  const window = epochEnd(s.schedule, epoch)
+  return Math.min(window, heldAuthority(s, epoch)?.notAfter ?? window)
+}
+
+export const hasEnded = (s: Situation, epoch: Epoch): boolean => s.now >= endOf(s, epoch)
+
+/** The key of the signing authority is gone: nothing can be issued until another one signs. */
+export const signerIsLost = (s: Situation): boolean => heldAuthority(s, s.state.active) === undefined
+
+/** The earliest of these that lies ahead; null when none does. */
+export function soonest(now: Instant, moments: readonly Instant[]): Instant | null {
+  const ahead = moments.filter((moment) => moment > now && Number.isFinite(moment))
+  return ahead.length === 0 ? null : Math.min(...ahead)
+}

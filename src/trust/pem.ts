@@ -1,0 +1,48 @@
+/** PEM text (RFC 7468) to bytes and back. Strict: every block is whole, and nothing hides between the blocks. */
+import { RotorError, type RotorErrorCode } from '../errors.ts'
+
+/** Characters of a PEM text: a trust file with hundreds of certificates. */
+const MAX_PEM = 1024 * 1024
+const MAX_BLOCKS = 512
+
+/** The DER of every block, at least one, all with this label. Throws `code`, naming `what` and the line. */
+export function decodePem(text: string, label: string, what: string, code: RotorErrorCode): Buffer[] {
+  const fail = (line: number, problem: string): RotorError =>
+    new RotorError(code, `${what}, line ${line}: ${problem}`)
+  if (text.length > MAX_PEM)
+    throw new RotorError(code, `${what}: expected at most ${MAX_PEM} characters of PEM`)
+  const blocks: Buffer[] = []
+  let base64: string[] | null = null
+  const lines = text.split(/\r?\n/)
+  for (const [i, whole] of lines.entries()) {
+    const line = whole.trimEnd()
+    if (base64 === null) {
+      if (line === `-----BEGIN ${label}-----`) base64 = []
+      else if (line !== '' && !line.startsWith('#')) {
+        throw fail(i + 1, `expected "-----BEGIN ${label}-----", a comment with "#" or an empty line`)
+      }
+    } else if (line === `-----END ${label}-----`) {
+      blocks.push(decodeBase64(base64.join(''), () => fail(i + 1, 'the block above is not base64')))
+      if (blocks.length > MAX_BLOCKS) throw fail(i + 1, `expected at most ${MAX_BLOCKS} blocks`)
+      base64 = null
+    } else base64.push(line)
+  }
+  if (base64 !== null) throw fail(lines.length, `the last block has no "-----END ${label}-----": truncated`)
+  if (blocks.length === 0) throw new RotorError(code, `${what}: expected a "${label}" in PEM, found none`)
+  return blocks
+}
+
+/** One block, 64 columns, with a newline at the end. */
+export function encodePem(label: string, der: Uint8Array): string {
+  const lines = Buffer.from(der)
+    .toString('base64')
+    .replace(/(.{64})(?=.)/g, '$1\n')
+  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`
+}
+
+function decodeBase64(text: string, problem: () => RotorError): Buffer {
+  const bytes = Buffer.from(text, 'base64')
+  // Buffer skips what it does not know; only the canonical text comes back the same.
+  if (bytes.length === 0 || bytes.toString('base64') !== text) throw problem()
+  return bytes
+}

@@ -1,0 +1,215 @@
+/**
+ * Every phase against every event, with no gap: the compiler refuses a missing combination.
+ * The states are those of `rotation-world.ts`; `events` says what is seen when the event happens.
+ */
+import type { RotorErrorCode } from '../../src/errors.ts'
+import type { Move, Observations, Phase, RotationState, WaitReason } from '../../src/rotation/state.ts'
+import { comingEpoch, epochEnd, epochStart } from '../../src/schedule.ts'
+import { formatInstant, type Instant } from '../../src/time.ts'
+import {
+  agentsOf,
+  epochsIn,
+  HOUR,
+  held,
+  leaf,
+  MINUTE,
+  order,
+  SCHEDULE,
+  serversOf,
+  unmoved,
+  withPayload,
+} from './rotation-world.ts'
+
+export type EventKind =
+  | 'the bundle is not on the stream yet'
+  | 'a newer bundle of another issuer is on the stream'
+  | 'nobody has followed yet'
+  | 'the agents followed, no server was dialled'
+  | 'everyone followed'
+  | 'everyone followed and the next epoch has started'
+  | 'the newest key is missing'
+  | 'the key that signs is lost'
+  | 'one agent lags and the signer nears its end'
+  | 'the signer ended'
+  | 'every authority ended'
+  | 'an old authority ended while one agent lags'
+  | 'the bundle grows old while one agent lags'
+  | 'a rotation is ordered'
+  | 'a rotation is forced at once'
+  | 'a rotation is forced and patience is over'
+
+export type Expected =
+  | { readonly move: Move; readonly phase: Phase }
+  | { readonly wait: WaitReason }
+  | { readonly error: RotorErrorCode }
+
+const conflict = { error: 'ERR_STATE_CONFLICT' } as const
+const notPublished = { wait: 'not-published' } as const
+const toSteady = { move: 'converge', phase: 'steady' } as const
+const restarted = { move: 'restart', phase: 'converging' } as const
+const prepared = { move: 'prepare', phase: 'distributing' } as const
+const activated = { move: 'activate', phase: 'converging' } as const
+
+export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
+  steady: {
+    'the bundle is not on the stream yet': notPublished,
+    'a newer bundle of another issuer is on the stream': conflict,
+    'nobody has followed yet': { wait: 'not-due' },
+    'the agents followed, no server was dialled': { wait: 'not-due' },
+    'everyone followed': { wait: 'not-due' },
+    'everyone followed and the next epoch has started': prepared,
+    'the newest key is missing': { wait: 'authority-not-created' },
+    'the key that signs is lost': prepared,
+    'one agent lags and the signer nears its end': prepared,
+    'the signer ended': restarted,
+    'every authority ended': restarted,
+    'an old authority ended while one agent lags': { move: 'retire', phase: 'steady' },
+    'the bundle grows old while one agent lags': { move: 'refresh', phase: 'steady' },
+    'a rotation is ordered': prepared,
+    'a rotation is forced at once': prepared,
+    'a rotation is forced and patience is over': prepared,
+  },
+  distributing: {
+    'the bundle is not on the stream yet': notPublished,
+    'a newer bundle of another issuer is on the stream': conflict,
+    'nobody has followed yet': { wait: 'agents-do-not-trust' },
+    'the agents followed, no server was dialled': { wait: 'servers-not-proven' },
+    'everyone followed': { wait: 'epoch-not-started' },
+    'everyone followed and the next epoch has started': activated,
+    'the newest key is missing': { move: 'withdraw', phase: 'withdrawing' },
+    'the key that signs is lost': { wait: 'agents-do-not-trust' },
+    'one agent lags and the signer nears its end': activated,
+    'the signer ended': activated,
+    'every authority ended': restarted,
+    'an old authority ended while one agent lags': { move: 'retire', phase: 'distributing' },
+    'the bundle grows old while one agent lags': { move: 'refresh', phase: 'distributing' },
+    'a rotation is ordered': activated,
+    'a rotation is forced at once': { wait: 'agents-do-not-trust' },
+    'a rotation is forced and patience is over': activated,
+  },
+  converging: {
+    'the bundle is not on the stream yet': notPublished,
+    'a newer bundle of another issuer is on the stream': conflict,
+    'nobody has followed yet': { wait: 'agents-not-reissued' },
+    'the agents followed, no server was dialled': { wait: 'servers-not-reissued' },
+    'everyone followed': toSteady,
+    'everyone followed and the next epoch has started': toSteady,
+    'the newest key is missing': toSteady,
+    'the key that signs is lost': toSteady,
+    'one agent lags and the signer nears its end': toSteady,
+    'the signer ended': toSteady,
+    'every authority ended': toSteady,
+    'an old authority ended while one agent lags': { move: 'retire', phase: 'converging' },
+    'the bundle grows old while one agent lags': { move: 'refresh', phase: 'converging' },
+    'a rotation is ordered': toSteady,
+    'a rotation is forced at once': { wait: 'agents-not-reissued' },
+    'a rotation is forced and patience is over': toSteady,
+  },
+  withdrawing: {
+    'the bundle is not on the stream yet': notPublished,
+    'a newer bundle of another issuer is on the stream': conflict,
+    'nobody has followed yet': { wait: 'agents-still-trust' },
+    'the agents followed, no server was dialled': toSteady,
+    'everyone followed': toSteady,
+    'everyone followed and the next epoch has started': toSteady,
+    'the newest key is missing': { wait: 'agents-still-trust' },
+    'the key that signs is lost': { wait: 'agents-still-trust' },
+    'one agent lags and the signer nears its end': toSteady,
+    'the signer ended': toSteady,
+    'every authority ended': toSteady,
+    'an old authority ended while one agent lags': { move: 'retire', phase: 'withdrawing' },
+    'the bundle grows old while one agent lags': { move: 'refresh', phase: 'withdrawing' },
+    'a rotation is ordered': toSteady,
+    'a rotation is forced at once': { wait: 'agents-still-trust' },
+    'a rotation is forced and patience is over': toSteady,
+  },
+}
+
+export interface Scene {
+  readonly now: Instant
+  readonly seen?: Partial<Observations>
+  readonly state?: RotationState
+}
+
+/** Soon after the phase began. */
+const soon = (state: RotationState): Instant => Math.max(state.since, epochStart(SCHEDULE, 104)) + MINUTE
+const nextEpochStart = (state: RotationState): Instant =>
+  epochStart(SCHEDULE, state.newest + (state.phase === 'distributing' ? 0 : 1))
+const end = (state: RotationState): Instant => epochEnd(SCHEDULE, state.active)
+const allKeys = (state: RotationState, now: Instant) =>
+  [...new Set([...epochsIn(state), state.newest + 1, comingEpoch(SCHEDULE, now)])].map(held)
+const lagging = (state: RotationState) =>
+  agentsOf(state, {
+    orders: { version: state.phaseVersion - 1, leaf: leaf(epochsIn(state)[0] ?? 0, end(state)) },
+  })
+
+/** What is seen when the event happens in this state; all else is well. */
+export const EVENTS: Record<EventKind, (state: RotationState) => Scene> = {
+  'the bundle is not on the stream yet': (state) => ({
+    now: soon(state),
+    seen: { published: state.version - 1 },
+  }),
+  'a newer bundle of another issuer is on the stream': (state) => ({
+    now: soon(state),
+    seen: { published: state.version + 1 },
+  }),
+  'nobody has followed yet': (state) => ({ now: soon(state), seen: { agents: unmoved(state) } }),
+  'the agents followed, no server was dialled': (state) => ({
+    now: soon(state),
+    seen: {
+      servers: serversOf(state, 0).map((server) => ({
+        ...server,
+        listeners: server.listeners.map((listener) => ({ ...listener, proof: null })),
+      })),
+    },
+  }),
+  'everyone followed': (state) => ({ now: soon(state) }),
+  'everyone followed and the next epoch has started': (state) => ({ now: nextEpochStart(state) }),
+  'the newest key is missing': (state) => ({
+    now: state.phase === 'steady' ? nextEpochStart(state) - MINUTE : soon(state),
+    seen: {
+      held: epochsIn(state)
+        .filter((epoch) => state.phase === 'steady' || epoch < state.newest)
+        .map(held),
+      agents: unmoved(state),
+    },
+  }),
+  'the key that signs is lost': (state) => ({
+    now: soon(state),
+    seen: {
+      held: allKeys(state, soon(state)).filter((authority) => authority.epoch !== state.active),
+      agents: unmoved(state),
+    },
+  }),
+  'one agent lags and the signer nears its end': (state) => scene(state, end(state) - HOUR),
+  'the signer ended': (state) => scene(state, end(state)),
+  'every authority ended': (state) => scene(state, end(state) + 2 * HOUR),
+  'an old authority ended while one agent lags': (state) => {
+    const now = Math.max(epochEnd(SCHEDULE, epochsIn(state)[0] ?? 0), soon(state))
+    return { now, seen: { agents: lagging(state), held: epochsIn(state).map(held) } }
+  },
+  'the bundle grows old while one agent lags': (state) => ({
+    now: soon(state),
+    state: withPayload(state, { expiresAt: formatInstant(soon(state) + HOUR - 1) }),
+    seen: { agents: unmoved(state) },
+  }),
+  'a rotation is ordered': (state) => ({
+    now: soon(state),
+    state: { ...state, order: order(false, soon(state)) },
+  }),
+  'a rotation is forced at once': (state) => ({
+    now: state.since + MINUTE,
+    state: { ...state, order: order(true, soon(state)) },
+    seen: { agents: unmoved(state) },
+  }),
+  'a rotation is forced and patience is over': (state) => ({
+    now: state.since + SCHEDULE.lead,
+    state: { ...state, order: order(true, soon(state)) },
+    seen: { agents: unmoved(state) },
+  }),
+}
+
+const scene = (state: RotationState, now: Instant): Scene => ({
+  now,
+  seen: { agents: lagging(state), held: allKeys(state, now) },
+})

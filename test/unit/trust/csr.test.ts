@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { RotorError } from '../../../src/errors.ts'
+import { makeCsr, parseCsr } from '../../../src/trust/csr.ts'
+import { context, der, oid, sequence, TAG } from '../../../src/trust/der.ts'
+import { generateKeyPair, type KeyPair, spkiSha256 } from '../../../src/trust/keys.ts'
+import { writeNames, writeSubject } from '../../../src/trust/names.ts'
+import { decodePem, encodePem } from '../../../src/trust/pem.ts'
+import { signed } from '../../../src/trust/signature.ts'
+import { openssl, opensslRequest, x509 } from './oracle.ts'
+
+const LABEL = 'CERTIFICATE REQUEST'
+const malformed = { code: 'ERR_SIGN_MALFORMED', message: /^signing request/ }
+const bytesOf = (csr: string): Buffer => decodePem(csr, LABEL, 'csr', 'ERR_INTERNAL')[0] ?? Buffer.alloc(0)
+
+/** A request whose signed part is put together by hand. */
+async function craftCsr(
+  keyPair: KeyPair,
+  parts: { subject?: Buffer; version?: number; attributes?: Buffer[] },
+): Promise<string> {
+  const info = sequence(
+    der(TAG.integer, Buffer.of(parts.version ?? 0)),
+    parts.subject ?? writeSubject('agent'),
+    keyPair.publicKey.export({ type: 'spki', format: 'der' }),
+    der(context(0), ...(parts.attributes ?? [])),
+  )
+  return encodePem(LABEL, await signed(info, keyPair.privateKey))
+}
+
+const requestOf = (...extensions: Buffer[]): Buffer =>
+  sequence(oid('1.2.840.113549.1.9.14'), der(TAG.set, sequence(...extensions)))
+const altNames = (value: Buffer): Buffer => sequence(oid('2.5.29.17'), der(TAG.octetString, value))
+
+describe('signing requests', () => {
+  for (const algorithm of ['P-256', 'P-384', 'Ed25519', 'RSA-3072'] as const) {
+    it(`${algorithm}: reads what it made; openssl verifies it`, async () => {
+      const keyPair = await generateKeyPair(algorithm)
+      const wish = {
+        dns: ['a.example', '*.b.example'],
+        ip: ['10.1.2.3', '::1'],
+        uri: ['spiffe://prod/orders'],
+      }
+      const csr = await makeCsr(keyPair, { subject: 'orders', ...wish })
+      const read = await parseCsr(csr)
+      assert.equal(read.subject, 'orders')
+      assert.deepEqual(read.names, wish)
+      assert.ok(read.publicKey.equals(keyPair.publicKey))
+      assert.equal(read.spkiSha256, spkiSha256(keyPair.publicKey))
+      assert.deepEqual(
+        Buffer.from(read.publicKeyDer),
+        keyPair.publicKey.export({ type: 'spki', format: 'der' }),
+      )
+      const text = openssl(['req', '-verify', '-noout', '-text'], csr)
+      assert.match(text, /CN = orders/)
+      assert.match(text, /DNS:a\.example, DNS:\*\.b\.example, IP Address:10\.1\.2\.3/)
+    })
+  }
+
+  it('makes a request without names, and refuses to make one with a bad name', async () => {
+    const keyPair = await generateKeyPair()
+    assert.deepEqual((await parseCsr(await makeCsr(keyPair, { subject: 'x' }))).names, {
+      dns: [],
+      ip: [],
+      uri: [],
+    })
+    await assert.rejects(makeCsr(keyPair, { subject: '' }), TypeError)
+    await assert.rejects(makeCsr(keyPair, { subject: 'x', dns: ['a b'] }), TypeError)
+  })
+
+  it('reads requests of openssl and of another library, and ignores wishes other than names', async () => {
+    const { privateKey } = await generateKeyPair()
+    const extensions = [
+      '-addext',
+      'subjectAltName=DNS:a.example',
+      '-addext',
+      'basicConstraints=critical,CA:TRUE',
+    ]
+    const own = opensslRequest(privateKey, '-subj', '/O=Shop/CN=orders', ...extensions)
+    const read = await parseCsr(own)
+    assert.deepEqual([read.subject, read.names.dns], ['orders', ['a.example']])
+
+    const alg = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+    const keys = await crypto.subtle.generateKey(alg, true, ['sign', 'verify'])
+    const other = await x509.Pkcs10CertificateRequestGenerator.create({
+      name: 'CN=orders',
+      keys,
+      signingAlgorithm: alg,
+    })
+    assert.equal((await parseCsr(other.toString('pem'))).subject, 'orders')
+  })
+
+  it('refuses a request that the key in it did not sign', async () => {
+    const mine = await generateKeyPair()
+    const theirs = await generateKeyPair()
+    const stolen = await craftCsr({ publicKey: theirs.publicKey, privateKey: mine.privateKey }, {})
+    await assert.rejects(parseCsr(stolen), { ...malformed, message: /signature is not by the key/ })
+    const rsa = await generateKeyPair('RSA-3072')
+    await assert.rejects(
+      parseCsr(await craftCsr({ publicKey: rsa.publicKey, privateKey: mine.privateKey }, {})),
+      malformed,
+    )
+  })
+
+  it('refuses a signature with SHA-1', async () => {
+    const { privateKey } = await generateKeyPair('RSA-3072')
+    const csr = opensslRequest(privateKey, '-sha1', '-subj', '/CN=orders')
+    await assert.rejects(parseCsr(csr), malformed)
+  })
+
+  it('refuses weak and unusual keys', async () => {
+    const pairs = [
+      generateKeyPairSync('rsa', { modulusLength: 1024 }),
+      generateKeyPairSync('ec', { namedCurve: 'secp256k1' }),
+      generateKeyPairSync('ec', { namedCurve: 'secp224r1' }),
+    ]
+    for (const { privateKey } of pairs) {
+      const csr = opensslRequest(privateKey, '-subj', '/CN=orders')
+      await assert.rejects(parseCsr(csr), { code: 'ERR_SIGN_REFUSED', message: /expected an? .*key/ })
+    }
+    const p521 = generateKeyPairSync('ec', { namedCurve: 'P-521' })
+    assert.equal((await parseCsr(await makeCsr(p521, { subject: 'x' }))).subject, 'x')
+  })
+
+  it('refuses requests of another shape', async () => {
+    const keyPair = await generateKeyPair()
+    const good = await makeCsr(keyPair, { subject: 'x', dns: ['a.example'] })
+    const name = altNames(writeNames({ dns: ['a.example'], ip: [], uri: [] }))
+    const nul = altNames(sequence(der(context(2, false), Buffer.from('a.example\0.evil'))))
+    const space = altNames(sequence(der(context(2, false), Buffer.from('a b'))))
+    const cases: Record<string, string> = {
+      empty: '',
+      'not PEM': 'hello',
+      'a certificate label': good.replaceAll(LABEL, 'CERTIFICATE'),
+      'two requests': good + good,
+      truncated: good.slice(0, -10),
+      huge: good + '\n'.repeat(16 * 1024),
+      'bytes after it': encodePem(LABEL, Buffer.concat([bytesOf(good), Buffer.of(0)])),
+      'version 2': await craftCsr(keyPair, { version: 1 }),
+      'two lists of names': await craftCsr(keyPair, { attributes: [requestOf(name, name)] }),
+      'two attributes with names': await craftCsr(keyPair, {
+        attributes: [requestOf(name), requestOf(name)],
+      }),
+      'a NUL in a name': await craftCsr(keyPair, { attributes: [requestOf(nul)] }),
+      'a space in a name': await craftCsr(keyPair, { attributes: [requestOf(space)] }),
+      'an attribute that is no sequence': await craftCsr(keyPair, { attributes: [der(TAG.null)] }),
+      'a subject that is no name': await craftCsr(keyPair, {
+        subject: sequence(der(TAG.integer, Buffer.of(1))),
+      }),
+    }
+    for (const [what, csr] of Object.entries(cases)) await assert.rejects(parseCsr(csr), malformed, what)
+  })
+
+  it('refuses every damaged byte with a RotorError', async () => {
+    const bytes = bytesOf(await makeCsr(await generateKeyPair(), { subject: 'orders', dns: ['a.example'] }))
+    await fc.assert(
+      fc.asyncProperty(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), async (at, mask) => {
+        const damaged = Buffer.from(bytes)
+        damaged.writeUInt8(damaged.readUInt8(at) ^ mask, at)
+        await assert.rejects(parseCsr(encodePem(LABEL, damaged)), (error) => RotorError.is(error))
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
