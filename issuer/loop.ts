@@ -16,6 +16,7 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord } from '../src/wire/record.ts'
 import type { Authority } from './authority/authority.ts'
 import type { Prober } from './prober.ts'
+import { Report } from './report.ts'
 import type { Statuses } from './statuses.ts'
 import { newestBundle, type PublishedBundle, publishBundle, readState, type StoredState, writeState } from './store.ts'
 
@@ -50,9 +51,11 @@ export class Loop {
   readonly #options: LoopOptions
   #bundle: BundlePayload | null = null
   #lastWait = ''
+  readonly #report: Report
 
   constructor(options: LoopOptions) {
     this.#options = options
+    this.#report = new Report(options.names, options.clock)
   }
 
   /** The bundle in force; null before the state was read the first time. */
@@ -89,9 +92,10 @@ export class Loop {
       await this.#perform(nc, decision.to, decision.effects, published, signal)
       return 0
     }
-    this.#reportWait(decision)
+    this.#sayWait(decision)
     await this.#perform(nc, stored.state, decision.effects, published, signal)
-    return this.#waitFor(decision)
+    const reportIn = await this.#report.write(nc, stored.state, decision, this.#options.prober.observe(markOf(stored.state)))
+    return Math.min(this.#waitFor(decision), reportIn)
   }
 
   async #state(nc: NatsConnection): Promise<StoredState> {
@@ -173,12 +177,13 @@ export class Loop {
     return Math.min(until, probing ? PROBE_AGAIN : LOOK_AGAIN)
   }
 
-  #reportWait(decision: Extract<Decision, { kind: 'wait' }>): void {
+  #sayWait(decision: Extract<Decision, { kind: 'wait' }>): void {
     const text = JSON.stringify([decision.reason, decision.waitingFor])
     if (text === this.#lastWait) return
     this.#lastWait = text
     const { logger, onEvent } = this.#options
-    logger.info({ reason: decision.reason, waitingFor: decision.waitingFor }, 'rotation waits')
+    const names = [...new Set(decision.waitingFor.map((straggler) => straggler.name))]
+    logger.info({ reason: decision.reason, waitingFor: names }, 'rotation waits')
     onEvent({ type: 'waiting', reason: decision.reason, waitingFor: decision.waitingFor })
   }
 

@@ -34,6 +34,7 @@ import {
   endOf,
   hasEnded,
   heldAuthority,
+  keyOf,
   type Situation,
   signerIsLost,
   situation,
@@ -184,7 +185,7 @@ function activateAt(s: In<'distributing'>): Instant {
 
 /** Why an authority of the bundle can not become the signer any more, or null. */
 function whyUnusable(s: Situation, epoch: Epoch): string | null {
-  if (heldAuthority(s, epoch) === undefined) return 'its key is lost'
+  if (keyOf(s, epoch) === undefined) return 'its key is lost'
   const end = endOf(s, epoch)
   return s.now >= end - s.schedule.lead ? `it was not used until ${formatInstant(end)}, when it ends` : null
 }

@@ -46,19 +46,26 @@ function duration(key: string, given: Duration | undefined, otherwise: Duration)
   return given
 }
 
+/** What the key store has for an epoch, in a bundle or not. */
 export const heldAuthority = (s: Situation, epoch: Epoch): HeldAuthority | undefined =>
   s.seen.held.find((authority) => authority.epoch === epoch)
+
+/** The key of an authority in the bundle. Another key that was made for the same epoch is no key of it. */
+export function keyOf(s: Situation, epoch: Epoch): HeldAuthority | undefined {
+  const trusted = s.bundle.authorities.find((authority) => authority.epoch === epoch)
+  return s.seen.held.find((held) => held.epoch === epoch && held.sha256 === trusted?.sha256)
+}
 
 /** When nobody may trust this authority any more: the end of its window, or of its certificate if that is sooner. */
 export function endOf(s: Situation, epoch: Epoch): Instant {
   const window = epochEnd(s.schedule, epoch)
-  return Math.min(window, heldAuthority(s, epoch)?.notAfter ?? window)
+  return Math.min(window, keyOf(s, epoch)?.notAfter ?? window)
 }
 
 export const hasEnded = (s: Situation, epoch: Epoch): boolean => s.now >= endOf(s, epoch)
 
 /** The key of the signing authority is gone: nothing can be issued until another one signs. */
-export const signerIsLost = (s: Situation): boolean => heldAuthority(s, s.state.active) === undefined
+export const signerIsLost = (s: Situation): boolean => keyOf(s, s.state.active) === undefined
 
 /** The earliest of these that lies ahead; null when none does. */
 export function soonest(now: Instant, moments: readonly Instant[]): Instant | null {

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager, StorageType } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
-import { connect, type NatsConnection, nanos } from '@nats-io/transport-node'
+import { connect, type Msg, type NatsConnection, nanos } from '@nats-io/transport-node'
 import { domainNames } from '../../src/wire/names.ts'
 import { eventually } from '../support/eventually.ts'
 import { RELEASES, startTestCluster, type TestCluster } from '../support/test-cluster.ts'
@@ -51,6 +51,22 @@ for (const release of RELEASES) {
     after(async () => {
       await cluster?.[Symbol.asyncDispose]()
     })
+
+    /** As the agent of the server does it. */
+    async function reload(): Promise<void> {
+      const id = (await ask(server, '$SYS.REQ.SERVER.PING')).server.id
+      const loaded = async () => (await ask(server, `$SYS.REQ.SERVER.${id}.VARZ`)).data.config_load_time
+      const before = await loaded()
+      const request = `$SYS.REQ.SERVER.${id}.RELOAD`
+      if (release === 'nats-server-oldest') {
+        // before 2.10 there is no such request, and through an import nothing says so: SIGHUP it is
+        await assert.rejects(ask(server, request, undefined, 300), { name: 'TimeoutError' })
+        cluster.servers[0]?.kill('SIGHUP')
+      } else {
+        assert.equal((await ask(server, request)).error, undefined)
+      }
+      await eventually(async () => (await loaded()) !== before)
+    }
 
     test('a bundle of the issuer reaches an agent through its own durable consumer', async () => {
       await jetstream(issuer).publish(names.bundleSubject, 'bundle 1', {
@@ -135,25 +151,27 @@ for (const release of RELEASES) {
     })
 
     test('the agent of a server asks for a reload and reads the reason of a refusal', async () => {
-      const id = (await ask(server, '$SYS.REQ.SERVER.PING')).server.id
-      const before = (await ask(server, `$SYS.REQ.SERVER.${id}.VARZ`)).data.config_load_time
-      if (release === 'nats-server-oldest') {
-        // before 2.10 there is no such request, and through an import nothing says so: SIGHUP it is
-        await assert.rejects(ask(server, `$SYS.REQ.SERVER.${id}.RELOAD`, undefined, 300), {
-          name: 'TimeoutError',
-        })
-        cluster.servers[0]?.kill('SIGHUP')
-      } else {
-        assert.equal((await ask(server, `$SYS.REQ.SERVER.${id}.RELOAD`)).error, undefined)
-      }
-      await eventually(
-        async () => (await ask(server, `$SYS.REQ.SERVER.${id}.VARZ`)).data.config_load_time !== before,
-      )
+      await reload()
       if (release === 'nats-server-oldest') return
+      const subject = `$SYS.REQ.SERVER.${server.info?.server_id}.RELOAD`
       await writeFile(join(cluster.folder, 'nats-1', 'ca.pem'), 'no certificate')
-      const { error } = await ask(server, `$SYS.REQ.SERVER.${id}.RELOAD`)
+      const { error } = await ask(server, subject)
       assert.match(error.description, /ca\.pem|certificate/)
       await writeFile(join(cluster.folder, 'nats-1', 'ca.pem'), domain.authority().certificate.pem)
+    })
+
+    test('a request that is under way during a reload is answered', async () => {
+      const arrived = Promise.withResolvers<Msg>()
+      const subscription = issuer.subscribe(names.signSubject('*'), {
+        callback: (_, message) => arrived.resolve(message),
+      })
+      await issuer.flush()
+      const answer = orders.request(names.signSubject('orders'), 'csr', { timeout: 5000 })
+      const message = await arrived.promise
+      await reload()
+      message.respond('signed')
+      assert.equal((await answer).string(), 'signed')
+      subscription.unsubscribe()
     })
 
     test('a service may use its own subjects and streams', async () => {
@@ -202,7 +220,6 @@ for (const release of RELEASES) {
         'acknowledge for another',
         () => `$JS.ACK.${names.bundleStream}.${names.consumer('billing')}.1.1.1.1.1`,
       ],
-      ['answer a request of another', () => `${names.inbox('billing')}.x`],
       ['list connections', () => '$SYS.REQ.SERVER.PING.CONNZ'],
     ]
     for (const [action, subject] of refusals) {
@@ -216,6 +233,11 @@ for (const release of RELEASES) {
       const subject = `$SYS.REQ.SERVER.${orders.info?.server_id}.RELOAD`
       await assertRefused(orders, subject)
       await assertRefused(issuer, subject)
+    })
+
+    test('a node that serves no requests may not publish to the inboxes of others', async () => {
+      await assertRefused(billing, `${names.inbox('orders')}.x`)
+      await assertRefused(server, `${names.inbox('orders')}.x`)
     })
 
     test('a service without traffic of its own may not touch the traffic of others', async () => {

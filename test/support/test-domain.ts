@@ -120,7 +120,8 @@ export class TestDomain {
       epoch,
       keyPair,
       root: this.root,
-      notBefore: window.notBefore ?? Math.min(epochStart(this.schedule, epoch), this.now) - this.schedule.lead,
+      notBefore:
+        window.notBefore ?? Math.min(epochStart(this.schedule, epoch), this.now) - this.schedule.lead,
       notAfter: window.notAfter ?? epochEnd(this.schedule, epoch),
     })
     const certificate = parseCertificate(pem, `authority of epoch ${epoch}`)

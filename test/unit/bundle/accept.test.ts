@@ -10,7 +10,7 @@ import { makeTestDomain, type TestBundle, type TestDomain } from '../../support/
 
 const now = Date.UTC(2026, 10, 22, 12)
 
-export const held = ({ payload, digest }: TestBundle): HeldBundle => ({
+const held = ({ payload, digest }: TestBundle): HeldBundle => ({
   version: payload.version,
   digest,
   roots: payload.roots,

@@ -96,7 +96,8 @@ async function full(): Promise<boolean> {
 async function readOnly(): Promise<boolean> {
   const parts = [join(dir, 'generations'), dir]
   const set = async (writable: boolean) => {
-    if (how === 'mount') execFileSync('mount', ['-o', `remount,${writable ? 'rw' : 'ro'}`, dir])
+    // bind: only the flag of this mount. A whole remount gives tmpfs its options again, which a user may not.
+    if (how === 'mount') execFileSync('mount', ['-o', `remount,bind,${writable ? 'rw' : 'ro'}`, dir])
     else for (const part of parts) await chmod(part, writable ? 0o700 : 0o500)
   }
   // Modes do not stop root, so then it is another user's work.

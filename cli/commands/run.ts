@@ -1,0 +1,101 @@
+/** `rotor issuer` and `rotor agent`: the two long-running processes. */
+import { dirname, join } from 'node:path'
+import type { Command } from 'commander'
+import { type AgentEvent, connectionTarget, readAgentConfig, startAgent } from '../../agent/index.ts'
+import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
+import { RotorError } from '../../src/errors.ts'
+import { makeLogger } from '../../src/log.ts'
+import { formatInstant } from '../../src/time.ts'
+import { runUntilSignal } from '../daemon.ts'
+import { makeOutput, type Output } from '../output.ts'
+
+interface RunOptions {
+  readonly config: string
+  readonly agentConfig?: string
+  readonly checkConfig: boolean
+  readonly logLevel: string
+  readonly json: boolean
+}
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
+
+export function addIssuer(program: Command): void {
+  shared(program.command('issuer'))
+    .summary('run the issuer of a trust domain')
+    .description(
+      `Runs the issuer: prepares, activates and retires authorities on evidence, publishes signed bundles, and signs for
+agents. It keeps its own identity current with an agent of its own. Logs go to stderr as JSON lines.`,
+    )
+    .requiredOption('--config <file>', 'issuer.json of "rotor init"')
+    .option('--agent-config <file>', 'configuration of its own agent (default: agent.json beside --config)')
+    .action(async (options: RunOptions) => {
+      const output = makeOutput(options.json)
+      const config = await readIssuerConfig(options.config)
+      const agentConfig = await readAgentConfig(options.agentConfig ?? join(dirname(options.config), 'agent.json'))
+      if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
+      const logger = makeLogger({ level: level(options.logLevel), name: 'issuer' })
+      let issuer: IssuerHandle | null = null
+      const agent = await startAgent({
+        config: agentConfig,
+        logger,
+        targets: [
+          connectionTarget('issuer', {
+            move: async () => {
+              if (issuer === null) return 'not connected yet'
+              const retire = await issuer.renewConnection()
+              await retire()
+              return 'the control connection was opened anew'
+            },
+          }),
+        ],
+        onEvent: (event) => agentEvent(output, config.name, event),
+      })
+      try {
+        issuer = await startIssuer({ config, identity: agent.identity, logger, onEvent: (event) => issuerEvent(output, event) })
+      } catch (cause) {
+        await agent.stop()
+        throw cause
+      }
+      await runUntilSignal([issuer, agent])
+    })
+}
+
+export function addAgent(program: Command): void {
+  shared(program.command('agent'))
+    .summary('run the agent of one node')
+    .description(
+      `Runs the agent beside a nats-server or a service: takes the newest bundle, writes one consistent set of files, tells
+its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
+    )
+    .requiredOption('--config <file>', 'agent.json of "rotor init"')
+    .action(async (options: RunOptions) => {
+      const output = makeOutput(options.json)
+      const config = await readAgentConfig(options.config)
+      if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
+      const logger = makeLogger({ level: level(options.logLevel), name: config.agent })
+      const agent = await startAgent({ config, logger, onEvent: (event) => agentEvent(output, config.agent, event) })
+      output.event({ type: 'started', node: config.agent, at: formatInstant(Date.now()) }, null)
+      await runUntilSignal([agent])
+    })
+}
+
+function shared(command: Command): Command {
+  return command
+    .option('--check-config', 'check the configuration and end', false)
+    .option('--log-level <level>', LEVELS.join(', '), 'info')
+    .option('--json', 'print events as JSON lines on stdout', false)
+}
+
+function level(text: string): string {
+  if (!LEVELS.includes(text)) throw new RotorError('ERR_USAGE', `--log-level: expected one of ${LEVELS.join(', ')}, found ${text}`)
+  return text
+}
+
+/** Events are for machines; people read the log. */
+function agentEvent(output: Output, node: string, event: AgentEvent): void {
+  if (output.json) output.event({ ...event, node, at: formatInstant(Date.now()) }, null)
+}
+
+function issuerEvent(output: Output, event: IssuerEvent): void {
+  if (output.json) output.event({ ...event, node: 'issuer', at: formatInstant(Date.now()) }, null)
+}

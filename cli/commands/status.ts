@@ -1,0 +1,86 @@
+/** `rotor status`: one screen that shows who has what. */
+import type { Command } from 'commander'
+import { sleep } from '../../src/time.ts'
+import { asOperator } from '../connection.ts'
+import { signalOfProcess } from '../daemon.ts'
+import { colour, makeOutput, relative, table } from '../output.ts'
+import { gatherOverview, type Overview } from '../overview.ts'
+
+interface StatusOptions {
+  readonly config: string
+  readonly watch: boolean
+  readonly json: boolean
+}
+
+const REFRESH = 1000
+
+export function addStatus(program: Command): void {
+  program
+    .command('status')
+    .summary('show who has which bundle and leaf, and whom the rotation waits for')
+    .description(
+      'Shows phase, authorities, every agent with its bundle version and leaf, and whom the rotation waits for. Ends with 1 when it waits for somebody.',
+    )
+    .requiredOption('--config <file>', 'issuer.json of "rotor init"')
+    .option('--watch', 'show it again every second until stopped', false)
+    .option('--json', 'print JSON; with --watch one line each time', false)
+    .action(async (options: StatusOptions) => {
+      const output = makeOutput(options.json)
+      const { signal, forget } = signalOfProcess()
+      try {
+        await asOperator(options.config, async ({ config, names, nc }) => {
+          for (;;) {
+            const overview = await gatherOverview(nc, names, config, Date.now())
+            if (options.watch && !options.json && process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[2J')
+            output.answer(overview, renderOverview(overview))
+            if (!options.watch) {
+              process.exitCode = overview.waitingFor.length === 0 ? 0 : 1
+              return
+            }
+            await sleep(REFRESH, signal)
+          }
+        })
+      } catch (cause) {
+        if (!signal.aborted) throw cause
+      } finally {
+        forget()
+      }
+    })
+}
+
+const STATUS_COLOUR = { active: 'green', prepared: 'cyan', retiring: 'dim', tainted: 'red' } as const
+
+export function renderOverview(o: Overview): string {
+  const authorities = o.authorities.map((a) => colour(STATUS_COLOUR[a.status], `${a.epoch} ${a.status}`)).join(', ')
+  const head = `${colour('bold', `trust domain ${o.domain}`)}  bundle ${o.version}  ${o.phase}${o.ordered ? ' (rotate now)' : ''}
+authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
+  const rows = o.agents.map(({ name, role, status }) => agentRow(o, name, role, status))
+  const nodes = table([['NODE', 'ROLE', 'BUNDLE', 'LEAF', 'LEAF ENDS', 'STATE', 'EVIDENCE'], ...rows])
+  const servers = o.servers.flatMap((s) =>
+    s.agent === null ? [`server ${s.name}: ${colour('red', 'no agent beside it')}`] : [],
+  )
+  const waits =
+    o.waitingFor.length === 0
+      ? `${colour('green', 'nobody is waited for')} (${o.reason})`
+      : [
+          colour('yellow', `waits (${o.reason})${o.since === null ? '' : ` since ${o.since}`} for:`),
+          ...o.waitingFor.map((w) => `  ${w.kind} ${colour('bold', w.name)}: ${w.missing}`),
+        ].join('\n')
+  return [head, '', nodes, ...(servers.length === 0 ? [] : ['', ...servers]), '', waits].join('\n')
+}
+
+function agentRow(o: Overview, name: string, role: string, status: Overview['agents'][number]['status']): string[] {
+  if (status === null) return [name, role, colour('red', 'never reported')]
+  const version = String(status.version)
+  const epoch = String(status.leaf.issuerEpoch)
+  const error = status.lastError === null ? '' : colour('red', `${status.lastError.code} at version ${status.lastError.version}`)
+  return [
+    name,
+    role,
+    status.version >= o.version ? version : colour('yellow', version),
+    status.leaf.issuerEpoch === o.active ? `epoch ${epoch}` : colour('yellow', `epoch ${epoch}`),
+    relative(Date.parse(status.leaf.notAfter), o.at),
+    status.state === 'applied' ? 'applied' : colour(status.state === 'applying' ? 'cyan' : 'red', `${status.state} ${status.step === 'idle' ? '' : status.step}`.trim()),
+    error || status.targets.map((t) => `${t.type} ${t.ok ? 'ok' : 'failed'}`).join(', '),
+  ]
+}

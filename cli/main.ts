@@ -1,0 +1,58 @@
+#!/usr/bin/env node
+/** The `rotor` command: arguments in, exit code out. Everything it does is in `commands/`. */
+import { Command, CommanderError } from 'commander'
+import { ERRORS } from '../src/errors.ts'
+import { VERSION } from '../src/version.ts'
+import { addDemo } from './commands/demo.ts'
+import { addInit } from './commands/init.ts'
+import { addInspect } from './commands/inspect.ts'
+import { addProbe } from './commands/probe.ts'
+import { addRotate } from './commands/rotate.ts'
+import { addAgent, addIssuer } from './commands/run.ts'
+import { addStatus } from './commands/status.ts'
+import { sayError } from './output.ts'
+
+function makeProgram(): Command {
+  const program = new Command('rotor')
+    .description('Rotates the certificate authorities and certificates of a NATS system while it runs.')
+    .version(VERSION)
+    .showHelpAfterError('(see --help)')
+    .addHelpText('after', exitCodes())
+  for (const add of [addDemo, addInit, addIssuer, addAgent, addStatus, addRotate, addProbe, addInspect]) add(program)
+  for (const command of [program, ...program.commands]) command.exitOverride()
+  return program
+}
+
+/** The codes that can end a command, grouped as sysexits.h has them. */
+function exitCodes(): string {
+  const words: Record<number, string> = {
+    64: 'wrong command line',
+    65: 'data is not what it has to be',
+    66: 'an input is missing',
+    69: 'something needed does not answer',
+    70: 'a defect in nats-rotor',
+    74: 'disk or target failed, the old state is back',
+    75: 'not now, try again',
+    76: 'the other side does not behave as expected',
+    77: 'not allowed',
+    78: 'configuration',
+    130: 'stopped by a signal',
+  }
+  const used = [...new Set(Object.values(ERRORS).map((entry) => entry.exit))].sort((a, b) => a - b)
+  return `
+Exit codes: 0 done, 1 the answer is "no"; ${used.map((code) => `${code} ${words[code] ?? ''}`).join(', ')}.
+New here? "rotor demo" rotates a live three-node cluster in front of you.`
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  try {
+    await makeProgram().parseAsync([...argv])
+    return Number(process.exitCode ?? 0)
+  } catch (cause) {
+    // commander has said it already: help and version are no errors, anything else is a wrong command line
+    if (cause instanceof CommanderError) return cause.exitCode === 0 ? 0 : ERRORS.ERR_USAGE.exit
+    return sayError(cause, argv.includes('--json'))
+  }
+}
+
+process.exitCode = await main(process.argv)

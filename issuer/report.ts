@@ -1,0 +1,62 @@
+/** Writes what the issuer waits for into the state bucket, when it changed and not too often. */
+import { jetstream } from '@nats-io/jetstream'
+import { Kvm } from '@nats-io/kv'
+import type { NatsConnection } from '@nats-io/transport-node'
+import type { Decision, ObservedServer, RotationState } from '../src/rotation/state.ts'
+import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
+import type { DomainNames } from '../src/wire/names.ts'
+import { encodeRecord } from '../src/wire/record.ts'
+import { type IssuerReport, REPORT_KEY } from '../src/wire/report.ts'
+
+const AT_MOST_EVERY: Duration = 250
+
+export class Report {
+  readonly #names: DomainNames
+  readonly #clock: Clock
+  #written = ''
+  #lastWrite: Instant = 0
+  #reason = ''
+  #since: Instant = 0
+
+  constructor(names: DomainNames, clock: Clock) {
+    this.#names = names
+    this.#clock = clock
+  }
+
+  /** Returns in how many milliseconds it wants to be called again: soon, when a change waits to be written. */
+  async write(
+    nc: NatsConnection,
+    state: RotationState,
+    decision: Extract<Decision, { kind: 'wait' }>,
+    servers: readonly ObservedServer[],
+  ): Promise<Duration> {
+    const now = this.#clock.now()
+    const reason = `${state.phase} ${decision.reason}`
+    if (reason !== this.#reason) {
+      this.#reason = reason
+      this.#since = now
+    }
+    const said = {
+      version: state.version,
+      phase: state.phase,
+      reason: decision.reason,
+      since: formatInstant(this.#since),
+      waitingFor: decision.waitingFor.map(({ name, kind, missing }) => ({ name, kind, missing })),
+      servers: servers.map(({ name, agent, listeners }) => ({
+        name,
+        agent,
+        listeners: listeners.map(({ kind, address, proof }) => ({ kind, address, serves: proof?.serves ?? null, error: proof?.error ?? null })),
+      })),
+    }
+    const text = JSON.stringify(said)
+    if (text === this.#written) return Number.POSITIVE_INFINITY
+    const early = this.#lastWrite + AT_MOST_EVERY - now
+    if (early > 0) return early
+    const report: IssuerReport = { v: 1, at: formatInstant(now), ...said }
+    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
+    await kv.put(REPORT_KEY, encodeRecord(report))
+    this.#written = text
+    this.#lastWrite = now
+    return Number.POSITIVE_INFINITY
+  }
+}
