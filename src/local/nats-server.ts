@@ -95,7 +95,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   const exited = exitOf(child)
   const stop = () => stopProcess(child, exited)
   try {
-    const addresses = await ready(child, exited, portsDir, options, logFile)
+    const addresses = await ready(child, portsDir, options, logFile)
     return {
       name,
       pid: child.pid ?? 0,
@@ -163,24 +163,20 @@ async function stopProcess(child: ChildProcess, exited: Promise<NatsServerExit>)
 /** The server writes its ports file when every listener accepts connections. */
 async function ready(
   child: ChildProcess,
-  exited: Promise<NatsServerExit>,
   portsDir: string,
   { name, signal, timeout = 15_000 }: NatsServerOptions,
   logFile: string,
 ): Promise<NatsServerProcess['addresses']> {
-  let exit: NatsServerExit | null = null
-  exited.then((value) => {
-    exit = value
-  })
   const end = performance.now() + timeout
   for (;;) {
     const addresses = await readPorts(portsDir, child.pid)
     if (addresses !== null) return addresses
     const late = performance.now() > end
-    if (exit !== null || late) {
-      const what = late
-        ? `was not ready after ${timeout} ms`
-        : `ended at its start with ${describeExit(exit)}`
+    const ended = child.exitCode !== null || child.signalCode !== null
+    if (ended || late) {
+      const what = ended
+        ? `ended at its start with ${child.signalCode ?? child.exitCode}`
+        : `was not ready after ${timeout} ms`
       throw new RotorError(
         'ERR_NATS_UNAVAILABLE',
         `nats-server ${name} ${what}; the end of ${logFile}:\n${await tail(logFile)}`,
@@ -189,8 +185,6 @@ async function ready(
     await sleep(POLL, signal)
   }
 }
-
-const describeExit = (exit: NatsServerExit | null): string => String(exit?.signal ?? exit?.code ?? 'unknown')
 
 /** Null until the file is there and whole: the server does not write it in one step. */
 async function readPorts(

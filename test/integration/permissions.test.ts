@@ -115,10 +115,7 @@ for (const release of RELEASES) {
     })
 
     test('the issuer watches what the agents publish to their own status keys', async () => {
-      // a watch takes its inbox from `watcherPrefix`, not from the connection
-      const status = await new Kvm(jetstream(issuer, { watcherPrefix: names.inbox('issuer-1') })).open(
-        names.statusBucket,
-      )
+      const status = await new Kvm(issuer).open(names.statusBucket)
       const watch = await status.watch()
       await jetstream(orders).publish(names.statusSubject('orders'), 'fine')
       for await (const entry of watch) {

@@ -257,7 +257,9 @@ export class Simulation {
         return
       case 'leave': {
         const needed = this.#servers.some((server) => server.agent === agent.name)
-        if (!needed && this.#agents.length > 3) this.#agents.splice(this.#agents.indexOf(agent), 1)
+        if (needed || this.#agents.length <= 3) return
+        this.#agents.splice(this.#agents.indexOf(agent), 1)
+        this.#passedOver.delete(agent.name)
       }
     }
   }
@@ -320,7 +322,8 @@ export class Simulation {
     this.#checkBundle(after, to)
     this.#checkDropped(before, after)
     for (const waiver of to.waivers.slice(from.waivers.length)) {
-      for (const name of waiver.names) this.#passedOver.set(name, to.version)
+      for (const { name } of this.#agents)
+        if (waiver.names.includes(name)) this.#passedOver.set(name, to.version)
     }
     this.#stored = {
       state: rotationState.parse(JSON.parse(JSON.stringify(to))),

@@ -1,7 +1,7 @@
 /** The layers of the code as promises: who may import whom, and who may touch the process. */
 import assert from 'node:assert/strict'
 import { glob, readFile } from 'node:fs/promises'
-import { dirname, join, relative } from 'node:path'
+import { dirname, join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
@@ -77,13 +77,6 @@ describe('imports', () => {
     assert.ok(graph.size > 50)
   })
 
-  test('of our own files lead to files that exist', () => {
-    const missing = edges().filter(
-      (edge) => edge.own && !graph.has(edge.target) && !edge.target.endsWith('.json'),
-    )
-    assert.deepEqual(missing.map(show), [])
-  })
-
   test('keep to the layers: src knows nobody, agent and issuer never know each other', () => {
     const wrong = edges().filter(({ file, target, own }) => {
       const [from, to] = [folderOf(file), folderOf(target)]
@@ -142,5 +135,4 @@ describe('imports', () => {
   })
 })
 
-const show = ({ file, target }: { file: string; target: string }): string =>
-  `${relative('.', file)} imports ${target}`
+const show = ({ file, target }: { file: string; target: string }): string => `${file} imports ${target}`

@@ -84,10 +84,14 @@ describe('a local nats-server', { timeout: 30_000 }, () => {
 
   test('dies with the process that started it, also when that one is killed', async () => {
     const parent = spawn(process.execPath, [CHILD, cwd], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const pid = Number(String((await once(parent.stdout, 'data'))[0]))
-    assert.equal(isAlive(pid), true)
+    const servers = String((await once(parent.stdout, 'data'))[0]).trim()
+    await (await connect({ servers, reconnect: false })).close()
     parent.kill('SIGKILL')
-    await eventually(() => !isAlive(pid))
+    // not by its pid: that stays until somebody reaps the orphan
+    await eventually(async () => {
+      await assert.rejects(connect({ servers, reconnect: false, timeout: 1000 }))
+      return true
+    })
   })
 })
 

@@ -1,4 +1,4 @@
-/** Starts a nats-server, prints its pid, and lives until it is killed. */
+/** Starts a nats-server, prints its address, and lives until it is killed. */
 import { startNatsServer } from '../../../src/local/nats-server.ts'
 
 const server = await startNatsServer({
@@ -6,4 +6,4 @@ const server = await startNatsServer({
   cwd: process.argv[2] ?? '.',
   args: ['--addr', '127.0.0.1', '--port', '-1'],
 })
-console.log(server.pid)
+console.log(server.addresses.client)

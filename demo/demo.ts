@@ -1,0 +1,170 @@
+/** The demo: a live cluster rotates its CA under traffic, and every message is counted. */
+import { join } from 'node:path'
+import { RotorError } from '../src/errors.ts'
+import { sleep } from '../src/time.ts'
+import { type Findings, inspectDomain } from './check.ts'
+import type { ChildEvent } from './child.ts'
+import { editJson, type LocalDomain, makeLocalDomain } from './domain.ts'
+import { percentile, Progress } from './progress.ts'
+
+export interface DemoOptions {
+  /** Rotations to see; 0 runs until stopped. */
+  readonly epochs: number
+  readonly epochSeconds: number
+  readonly services: number
+  /** Messages per second of all services together. */
+  readonly rate: number
+  /** Keep the files here. */
+  readonly keep?: string
+  readonly signal: AbortSignal
+  readonly onEvent: (event: ChildEvent, progress: Progress) => void
+}
+
+export interface DemoSummary extends Readonly<Record<string, unknown>> {
+  readonly type: 'summary'
+  readonly ok: boolean
+}
+
+const NAMES = ['orders', 'billing', 'shipping', 'stock']
+/** How long late messages may take at the end, while the counts still move. */
+const SETTLE = 5_000
+
+interface ServiceSpec {
+  readonly name: string
+  readonly mode: 'library' | 'sidecar'
+  readonly neighbour: string
+}
+
+/** Runs it and returns the summary. Throws ERR_ABORTED when stopped while starting; everything is cleaned up always. */
+export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
+  const services = planServices(options.services)
+  const progress = new Progress(
+    [
+      { name: 'issuer', role: 'issuer' },
+      ...[1, 2, 3].map((i) => ({ name: `nats-${i}`, role: 'server' as const })),
+      ...services.map(({ name, mode }) => ({ name, role: mode })),
+    ],
+    new Map(services.map(({ name, neighbour }) => [name, neighbour])),
+  )
+  const tell = (event: ChildEvent): void => {
+    progress.take(event)
+    options.onEvent(event, progress)
+  }
+  const phase = (text: string): void => {
+    options.signal.throwIfAborted()
+    tell({ type: 'phase', text, at: new Date().toISOString() })
+  }
+
+  phase('founding the trust domain')
+  await using domain = await makeLocalDomain({
+    epochDuration: options.epochSeconds * 1000,
+    services: services.map(({ name }) => ({ name, publish: ['demo.>'], subscribe: ['demo.>'], streams: ['DEMO'] })),
+    onEvent: tell,
+    ...(options.keep === undefined ? {} : { dir: options.keep }),
+  })
+  phase('starting three nats-servers with TLS')
+  await domain.startServers()
+  phase('starting the issuer, the agents and the services')
+  await Promise.all([
+    domain.startIssuer(),
+    ...domain.plans.map(({ name }) => domain.startAgent(name)),
+    ...services.map((service) => startService(domain, service, options)),
+  ])
+  for (const { name } of domain.plans) await domain.children.get(`agent-${name}`)?.started('started', options.signal)
+  for (const { name } of services) await domain.children.get(name)?.started('started', options.signal)
+  phase('everything runs; the first rotation begins shortly before the first epoch ends')
+
+  await untilDone(domain, progress, options)
+  phase('the publishers stop, late messages are waited for')
+  await settle(domain, services, progress)
+  const findings = await inspectDomain(domain)
+  return summarise(findings, progress, options)
+}
+
+function planServices(count: number): ServiceSpec[] {
+  const names = Array.from({ length: count }, (_, i) => NAMES[i] ?? `service-${i + 1}`)
+  return names.map((name, i) => ({
+    name,
+    mode: i % 2 === 0 ? 'library' : 'sidecar',
+    neighbour: names[(i + 1) % count] ?? name,
+  }))
+}
+
+async function startService(domain: LocalDomain, service: ServiceSpec, options: DemoOptions): Promise<void> {
+  const { name, mode, neighbour } = service
+  const config = domain.founded.agentConfigs[name] ?? ''
+  const pidFile = join(domain.dir, 'agents', name, 'service.pid')
+  const settings = { mode, config, pidFile, neighbour, rate: options.rate / options.services, replicas: 3 }
+  if (mode === 'sidecar') await editJson(config, { targets: [{ type: 'signal', pidFile }] })
+  const child = await domain.start(name, 'demo/service', [JSON.stringify(settings)])
+  if (mode === 'library') return
+  await child.started('started', options.signal)
+  await domain.startAgent(name)
+}
+
+/** Until enough rotations have converged, or somebody stops us. A process that ends by itself ends the demo. */
+async function untilDone(domain: LocalDomain, progress: Progress, options: DemoOptions): Promise<void> {
+  const ended = Promise.race([...domain.children.values()].map((child) => child.exited.then((how) => ({ child, how }))))
+  let dead: { child: { name: string; logFile: string }; how: string } | null = null
+  void ended.then((found) => {
+    dead = found
+  })
+  while (!options.signal.aborted && (options.epochs === 0 || progress.rotations < options.epochs)) {
+    if (dead !== null) throw processEnded(dead)
+    await sleep(50, options.signal).catch(() => {})
+  }
+}
+
+const processEnded = ({ child, how }: { child: { name: string; logFile: string }; how: string }): RotorError =>
+  new RotorError('ERR_INTERNAL', `${child.name} ended by itself (${how}); its log: ${child.logFile}`)
+
+async function settle(domain: LocalDomain, services: readonly ServiceSpec[], progress: Progress): Promise<void> {
+  for (const { name } of services) domain.children.get(name)?.send('stop-publishing')
+  let last = ''
+  let deadline = Date.now() + SETTLE
+  while (Date.now() < deadline) {
+    const { jetstream, core } = progress.flows
+    if (jetstream.lost === 0 && core.lost === 0 && last !== '') break
+    const now = JSON.stringify([jetstream, core])
+    if (now !== last) deadline = Date.now() + SETTLE
+    last = now
+    await sleep(100)
+  }
+  // One more round of counts, so that every publisher's last number is in.
+  await sleep(600)
+}
+
+function summarise({ overview, servers }: Findings, progress: Progress, options: DemoOptions): DemoSummary {
+  const { core, jetstream, requests } = progress.flows
+  const agents = overview.agents.map(({ name, role, status }) => ({
+    name,
+    role,
+    version: status?.version ?? 0,
+    leafEpoch: status?.leaf.issuerEpoch ?? null,
+  }))
+  const signed = (epoch: number | null) => epoch === overview.active
+  const ok =
+    progress.rotations >= Math.max(1, options.epochs) &&
+    jetstream.published > 0 &&
+    jetstream.lost === 0 &&
+    jetstream.duplicated === 0 &&
+    jetstream.received === jetstream.published &&
+    core.published > 0 &&
+    requests.failed === 0 &&
+    servers.every((server) => signed(server.servedEpoch)) &&
+    agents.every((agent) => signed(agent.leafEpoch))
+  const ms = (p: number) => percentile(progress.rotationMs, p)
+  return {
+    type: 'summary',
+    ok,
+    epochs: options.epochs,
+    rotations: progress.rotations,
+    bundleVersion: overview.version,
+    jetstream,
+    core,
+    requests,
+    rotationMs: { p50: ms(50), p99: ms(99), max: ms(100) },
+    servers,
+    agents,
+  }
+}
