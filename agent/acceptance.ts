@@ -24,7 +24,10 @@ export class Acceptance {
   static async open(directory: IdentityDirectory, clock: Clock): Promise<Acceptance> {
     const state = await directory.readState()
     if (state?.highest == null) {
-      throw new RotorError('ERR_IDENTITY_MISSING', `${directory.path}: expected a state.json with an accepted bundle; enrol this node first`)
+      throw new RotorError(
+        'ERR_IDENTITY_MISSING',
+        `${directory.path}: expected a state.json with an accepted bundle; enrol this node first`,
+      )
     }
     return new Acceptance(directory, clock, { ...state, highest: state.highest })
   }

@@ -1,6 +1,4 @@
 /** The agent: consumes bundles, applies the newest in single flight, acknowledges when it is proven, and reports. */
-import type { JsMsg } from '@nats-io/jetstream'
-import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import { openDirectory } from '../src/identity/directory.ts'
@@ -18,10 +16,11 @@ import type { AgentStatus } from '../src/wire/status.ts'
 import { Acceptance } from './acceptance.ts'
 import { type AgentEvent, Applier } from './apply.ts'
 import { consumeBundles } from './consume.ts'
+import { Inbox } from './inbox.ts'
 import { Reporter } from './reporter.ts'
 import { makeTarget } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
-import { type BundleItem, Work } from './work.ts'
+import { Work } from './work.ts'
 
 export interface AgentOptions {
   readonly config: AgentConfig
@@ -58,9 +57,13 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   try {
     const acceptance = await Acceptance.open(directory, clock)
     const current = await directory.current()
-    if (current === null) throw new RotorError('ERR_IDENTITY_MISSING', `${config.identity}: no generation; enrol this node first`)
+    if (current === null)
+      throw new RotorError('ERR_IDENTITY_MISSING', `${config.identity}: no generation; enrol this node first`)
     const identity = new HeldIdentity(await directory.load(current.name), logger)
-    const targets = [...config.targets.map((target) => makeTarget(target, identity.current())), ...(options.targets ?? [])]
+    const targets = [
+      ...config.targets.map((target) => makeTarget(target, identity.current())),
+      ...(options.targets ?? []),
+    ]
     await checkTargets(targets, options.startTimeout ?? 30_000, clock)
 
     const stop = new AbortController()
@@ -88,62 +91,55 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
     )
     const link = new Link(
       () =>
-        connectWith({ servers: config.servers, identity, name: `rotor-agent-${config.agent}`, inboxPrefix: names.inbox(config.agent) }),
+        connectWith({
+          servers: config.servers,
+          identity,
+          name: `rotor-agent-${config.agent}`,
+          inboxPrefix: names.inbox(config.agent),
+        }),
       logger,
     )
     const onEvent = options.onEvent ?? (() => {})
-    const applier = new Applier({ config, names, directory, acceptance, identity, targets, link, reporter, clock, logger, onEvent })
+    const applier = new Applier({
+      config,
+      names,
+      directory,
+      acceptance,
+      identity,
+      targets,
+      link,
+      reporter,
+      clock,
+      logger,
+      onEvent,
+    })
     const work = new Work(applier, reporter, clock, logger, stop.signal)
     const newest = await acceptance.newest().catch((cause) => {
       // Too old to be accepted again: the node slept. It waits for a newer one.
       logger.warn({ err: RotorError.from(cause).message }, 'the bundle on disk is not valid any more')
       return null
     })
-    let inForce: AcceptedBundle | null = newest
-    const offer = (item: BundleItem): void => {
-      if (inForce === null || item.bundle.payload.version > inForce.payload.version) inForce = item.bundle
-      work.offer(item)
-    }
-
-    /** One message: accept it (remembered on disk), then let it wait for its turn; refuse it for good; or try later. */
-    const handle = async (message: JsMsg): Promise<void> => {
-      try {
-        const seen = acceptance.highest.version
-        onEvent({ type: 'step', step: 'verify', version: seen })
-        const bundle = await acceptance.accept(message.data)
-        if (await applier.isApplied(bundle)) return message.ack()
-        offer({ bundle, message })
-      } catch (cause) {
-        const error = RotorError.from(cause)
-        refuse(message, error)
-      }
-    }
-    const refuse = (message: JsMsg, error: RotorError): void => {
-      // Delivered again after a newer one was accepted: superseded, not played again by somebody.
-      if (error.code === 'ERR_BUNDLE_REPLAYED' && message.redelivered) return message.ack()
-      if (!error.code.startsWith('ERR_BUNDLE_')) {
-        logger.warn({ code: error.code, err: error.message }, 'a bundle could not be taken yet')
-        return message.nak(1000)
-      }
-      message.term(error.code)
-      logger.error({ code: error.code, err: error.message }, 'a bundle was refused')
-      reporter.update({
-        lastError: { code: error.code, message: error.message.slice(0, 500), at: formatInstant(clock.now()), version: acceptance.highest.version },
-      })
-      onEvent({ type: 'refused', code: error.code, message: error.message })
-    }
-
+    const inbox = new Inbox({ acceptance, applier, work, reporter, clock, logger, onEvent })
     const validity = newest === null ? 24 * 3_600_000 : scheduleOf(newest.payload).validity
-    await link.attach(consumeBundles({ names, agent: config.agent, inactiveThreshold: 2 * validity + 60_000, logger, handle }))
-    const refresh = newest === null ? 60_000 : Math.max(1_000, Math.min(60_000, scheduleOf(newest.payload).lead))
+    await link.attach(
+      consumeBundles({
+        names,
+        agent: config.agent,
+        inactiveThreshold: 2 * validity + 60_000,
+        logger,
+        handle: (message) => inbox.take(message),
+      }),
+    )
+    const refresh =
+      newest === null ? 60_000 : Math.max(1_000, Math.min(60_000, scheduleOf(newest.payload).lead))
 
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),
       (signal) => reporter.run((s) => link.ready(s), refresh, signal),
-      (signal) => renewWhenDue(identity, () => inForce, offer, clock, signal),
+      (signal) => renewWhenDue(identity, acceptance, work, clock, signal),
     ])
     done.catch(() => {})
-    if (newest !== null && !(await applier.isApplied(newest))) offer({ bundle: newest, message: null })
+    if (newest !== null && !(await applier.isApplied(newest))) work.offer({ bundle: newest, message: null })
 
     const handleOfAgent: AgentHandle = {
       identity,
@@ -168,8 +164,8 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
 /** A leaf whose authority still signs is replaced after two thirds of its life, by applying the bundle again. */
 async function renewWhenDue(
   identity: Identity,
-  inForce: () => AcceptedBundle | null,
-  offer: (item: BundleItem) => void,
+  acceptance: Acceptance,
+  work: Work,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
@@ -177,8 +173,8 @@ async function renewWhenDue(
     const { leaf } = identity.current()
     const wait = renewAt(leaf.notBefore, leaf.notAfter) - clock.now()
     if (wait <= 0) {
-      const bundle = inForce()
-      if (bundle !== null) offer({ bundle, message: null })
+      const bundle = await acceptance.newest().catch(() => null)
+      if (bundle !== null) work.offer({ bundle, message: null })
     }
     await sleep(Math.max(wait, 1_000), signal, clock).catch(() => {})
   }

@@ -27,8 +27,19 @@ import { acquireTurn, releaseTurn } from './turn.ts'
 /** What an agent tells its owner, synchronously. `step` comes when a step begins. */
 export type AgentEvent =
   | { readonly type: 'step'; readonly step: ApplyStep; readonly version: number }
-  | { readonly type: 'applied'; readonly version: number; readonly epoch: Epoch; readonly fingerprint: string; readonly tookMs: number }
-  | { readonly type: 'rolled-back'; readonly version: number; readonly code: string; readonly message: string }
+  | {
+      readonly type: 'applied'
+      readonly version: number
+      readonly epoch: Epoch
+      readonly fingerprint: string
+      readonly tookMs: number
+    }
+  | {
+      readonly type: 'rolled-back'
+      readonly version: number
+      readonly code: string
+      readonly message: string
+    }
   | { readonly type: 'refused'; readonly code: string; readonly message: string }
 
 export interface ApplierParts {
@@ -84,7 +95,10 @@ export class Applier {
     const retire = await this.#install(bundle, before, next, signal)
     const took = clock.now() - began
     const { leaf } = this.#p.identity.current()
-    logger.info({ version, epoch: next.manifest.epoch, fingerprint: leaf.sha256, tookMs: took }, 'bundle applied and proven')
+    logger.info(
+      { version, epoch: next.manifest.epoch, fingerprint: leaf.sha256, tookMs: took },
+      'bundle applied and proven',
+    )
     onEvent({ type: 'applied', version, epoch: next.manifest.epoch, fingerprint: leaf.sha256, tookMs: took })
     return retire
   }
@@ -96,7 +110,9 @@ export class Applier {
     const held = identity.current()
     const renewed = isRenewalDue(before.manifest.epoch, held.leaf, payload.epoch, clock.now())
     if (!renewed && before.manifest.version === payload.version) return before
-    const material = renewed ? await this.#renew(bundle, held, signal) : { ...held, epoch: before.manifest.epoch }
+    const material = renewed
+      ? await this.#renew(bundle, held, signal)
+      : { ...held, epoch: before.manifest.epoch }
     this.#step('stage', payload.version)
     const staged = await directory.stage(
       { key: material.key, certificate: material.certificate, ca: caFile(payload, config.anchors) },
@@ -109,7 +125,11 @@ export class Applier {
     return staged
   }
 
-  async #renew(bundle: AcceptedBundle, held: IdentitySnapshot, signal: AbortSignal): Promise<IdentityMaterial & { epoch: Epoch }> {
+  async #renew(
+    bundle: AcceptedBundle,
+    held: IdentitySnapshot,
+    signal: AbortSignal,
+  ): Promise<IdentityMaterial & { epoch: Epoch }> {
     const { config, names, link, clock, reporter } = this.#p
     const { payload } = bundle
     this.#step('renew', payload.version)
@@ -125,28 +145,45 @@ export class Applier {
   async #preflight(staged: IdentitySnapshot, signal: AbortSignal): Promise<void> {
     const address = this.#p.link.nc.getServer()
     const result = await probeListener({ kind: 'client', address }, { material: staged, signal })
-    if (!result.accepted) throw new RotorError('ERR_PROBE_REFUSED', `preflight: ${address} refuses the staged leaf`)
+    if (!result.accepted)
+      throw new RotorError('ERR_PROBE_REFUSED', `preflight: ${address} refuses the staged leaf`)
     if (!result.trusted) {
-      throw new RotorError('ERR_PROBE_UNTRUSTED', `preflight: the staged trust file does not verify ${address}: ${result.untrusted ?? ''}`)
+      throw new RotorError(
+        'ERR_PROBE_UNTRUSTED',
+        `preflight: the staged trust file does not verify ${address}: ${result.untrusted ?? ''}`,
+      )
     }
   }
 
   /** From here on others see it: publish, notify, prove; or put back. */
-  async #install(bundle: AcceptedBundle, before: Generation, next: Generation, signal: AbortSignal): Promise<Retire> {
+  async #install(
+    bundle: AcceptedBundle,
+    before: Generation,
+    next: Generation,
+    signal: AbortSignal,
+  ): Promise<Retire> {
     const { acceptance, targets, reporter, config, directory, identity } = this.#p
     const { version } = bundle.payload
-    const exclusive = targets.some((target) => target.exclusive)
+    const news = before.name === next.name || !sameMaterial(before, next)
+    const exclusive = news && targets.some((target) => target.exclusive)
     if (exclusive) await this.#takeTurn(version, signal)
     try {
       this.#step('publish', version)
       await directory.publish(next)
       const leafChanged = before.manifest.leaf !== next.manifest.leaf
       identity.set(await directory.load(next.name))
-      const evidence = await this.#convince(version, signal)
+      // A bundle may change no file at all; then nobody is told, because each reload re-authenticates every client.
+      const evidence = news ? await this.#convince(version, signal) : reporter.status.targets
       const retire = leafChanged || before.name === next.name ? await this.#p.link.renew() : nothingToRetire
       await acceptance.markProven({ version, digest: bundle.digest, generation: next.name })
       this.#step('report', version)
-      reporter.update({ ...this.#ofGeneration(next), state: 'applied', targets: evidence, step: 'idle', lastError: null })
+      reporter.update({
+        ...this.#ofGeneration(next),
+        state: 'applied',
+        targets: evidence,
+        step: 'idle',
+        lastError: null,
+      })
       await directory.prune(config.keep)
       if (exclusive) await this.#giveTurn(version, 'applied')
       return retire
@@ -161,7 +198,11 @@ export class Applier {
   /** Tells every target, then has every target prove it. */
   async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
     const { targets, identity, link } = this.#p
-    const context = { identity: identity.current(), nc: await this.#connection(targets, link, signal), signal }
+    const context = {
+      identity: identity.current(),
+      nc: await this.#connection(targets, link, signal),
+      signal,
+    }
     this.#step('notify', version)
     for (const target of targets) await target.notify(context)
     this.#step('prove', version)
@@ -175,10 +216,19 @@ export class Applier {
   }
 
   /** Back to the generation that was proven last; a node that was never proven with another one stays as it is. */
-  async #putBack(version: number, before: Generation, next: Generation, cause: unknown, signal: AbortSignal): Promise<void> {
+  async #putBack(
+    version: number,
+    before: Generation,
+    next: Generation,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { directory, identity, acceptance, logger, onEvent, reporter } = this.#p
     const error = RotorError.from(cause, 'ERR_PROOF_FAILED')
-    logger.error({ version, code: error.code, err: error.message }, 'the generation could not be proven, putting the previous one back')
+    logger.error(
+      { version, code: error.code, err: error.message },
+      'the generation could not be proven, putting the previous one back',
+    )
     const known = await directory.list()
     const wanted = before.name === next.name ? acceptance.proven?.generation : before.name
     if (wanted !== undefined && known.includes(wanted)) {
@@ -187,7 +237,10 @@ export class Applier {
     }
     const evidence = await this.#convince(version, signal).catch((again) => {
       const failed = RotorError.from(again)
-      logger.error({ code: failed.code, err: failed.message }, 'the previous generation could not be proven either')
+      logger.error(
+        { code: failed.code, err: failed.message },
+        'the previous generation could not be proven either',
+      )
       return []
     })
     reporter.update({
@@ -214,7 +267,10 @@ export class Applier {
   async #giveTurn(version: number, outcome: 'applied' | 'rolled-back'): Promise<void> {
     const { link, names, config, logger } = this.#p
     await releaseTurn(() => link.nc, names, config.agent, version, outcome).catch((cause) =>
-      logger.warn({ err: RotorError.from(cause).message }, 'the turn was not given back, it will end by itself'),
+      logger.warn(
+        { err: RotorError.from(cause).message },
+        'the turn was not given back, it will end by itself',
+      ),
     )
   }
 
@@ -226,7 +282,8 @@ export class Applier {
 
   async #current(): Promise<Generation> {
     const current = await this.#p.directory.current()
-    if (current === null) throw new RotorError('ERR_IDENTITY_MISSING', `${this.#p.directory.path}: no current generation`)
+    if (current === null)
+      throw new RotorError('ERR_IDENTITY_MISSING', `${this.#p.directory.path}: no current generation`)
     return current
   }
 
@@ -240,6 +297,16 @@ export class Applier {
 
   #errorRecord(cause: unknown, version: number) {
     const error = RotorError.from(cause)
-    return { code: error.code, message: error.message.slice(0, 500), at: formatInstant(this.#p.clock.now()), version }
+    return {
+      code: error.code,
+      message: error.message.slice(0, 500),
+      at: formatInstant(this.#p.clock.now()),
+      version,
+    }
   }
+}
+
+/** Do these generations hold the same bytes? */
+function sameMaterial(a: Generation, b: Generation): boolean {
+  return JSON.stringify(a.manifest.files) === JSON.stringify(b.manifest.files)
 }

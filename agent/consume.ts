@@ -2,7 +2,14 @@
  * The durable pull consumer of this agent, on whatever control connection there is. It starts at the last bundle;
  * a lost consumer (memory storage) is made again and costs nothing, because the agent keeps its own version.
  */
-import { AckPolicy, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from '@nats-io/jetstream'
+import {
+  AckPolicy,
+  type ConsumerMessages,
+  DeliverPolicy,
+  type JsMsg,
+  jetstream,
+  jetstreamManager,
+} from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
@@ -71,6 +78,14 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
     mem_storage: true,
     inactive_threshold: options.inactiveThreshold * NANOS,
   })
-  const consumer = await jetstream(nc, { timeout: 3000 }).consumers.get(names.bundleStream, names.consumer(agent))
-  return consumer.consume({ max_messages: 16, expires: 30_000, idle_heartbeat: 5_000, abort_on_missing_resource: true })
+  const consumer = await jetstream(nc, { timeout: 3000 }).consumers.get(
+    names.bundleStream,
+    names.consumer(agent),
+  )
+  return consumer.consume({
+    max_messages: 16,
+    expires: 30_000,
+    idle_heartbeat: 5_000,
+    abort_on_missing_resource: true,
+  })
 }

@@ -27,7 +27,12 @@ export interface RenewedLeaf {
 }
 
 /** Does this leaf have to be replaced under this bundle? Pure. */
-export function isRenewalDue(leafEpoch: Epoch, leaf: { notBefore: Instant; notAfter: Instant }, signingEpoch: Epoch, now: Instant): boolean {
+export function isRenewalDue(
+  leafEpoch: Epoch,
+  leaf: { notBefore: Instant; notAfter: Instant },
+  signingEpoch: Epoch,
+  now: Instant,
+): boolean {
   return leafEpoch !== signingEpoch || now >= renewAt(leaf.notBefore, leaf.notAfter)
 }
 
@@ -51,15 +56,30 @@ export async function renewLeaf(
   const chain = parseCertificates(current.certificate, 'current leaf chain')
   for (let tries = 1; ; tries += 1) {
     const sent = clock.now()
-    const claims = { v: 1 as const, domain: names.domain, agent: config.agent, csr, epoch: bundle.payload.epoch, at: formatInstant(sent) }
+    const claims = {
+      v: 1 as const,
+      domain: names.domain,
+      agent: config.agent,
+      csr,
+      epoch: bundle.payload.epoch,
+      at: formatInstant(sent),
+    }
     const proof = await proveClaims(claims, privateKeyFromPem(current.key), chain)
     const answer = await ask(nc, names.signSubject(config.agent), proof)
     const clockOffsetMs = Math.round((sent + clock.now()) / 2 - Date.parse(answer.serverTime))
     if (answer.ok && answer.epoch === bundle.payload.epoch) {
-      return { key: privateKeyToPem(keyPair.privateKey), certificate: answer.chain, epoch: answer.epoch, clockOffsetMs }
+      return {
+        key: privateKeyToPem(keyPair.privateKey),
+        certificate: answer.chain,
+        epoch: answer.epoch,
+        clockOffsetMs,
+      }
     }
     const refusal = answer.ok
-      ? new RotorError('ERR_SIGN_BUSY', `expected a leaf of epoch ${bundle.payload.epoch}, the issuer still signs with ${answer.epoch}`)
+      ? new RotorError(
+          'ERR_SIGN_BUSY',
+          `expected a leaf of epoch ${bundle.payload.epoch}, the issuer still signs with ${answer.epoch}`,
+        )
       : new RotorError(answer.code, `the issuer refused: ${answer.message}`)
     if (refusal.code !== 'ERR_SIGN_BUSY' || tries >= MAX_TRIES) throw refusal
     await sleep(answer.ok ? 100 * tries : (answer.retryAfter ?? 500), signal, clock)

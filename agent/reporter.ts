@@ -49,7 +49,11 @@ export class Reporter {
   }
 
   /** Publishes until `signal` aborts; at least every `refresh` milliseconds, so that silence means something. */
-  async run(connection: (signal: AbortSignal) => Promise<NatsConnection>, refresh: Duration, signal: AbortSignal): Promise<void> {
+  async run(
+    connection: (signal: AbortSignal) => Promise<NatsConnection>,
+    refresh: Duration,
+    signal: AbortSignal,
+  ): Promise<void> {
     const backoff = new Backoff({ base: 50, max: 2_000 })
     let stored = 0
     while (!signal.aborted) {

@@ -50,7 +50,9 @@ async function ask(
   try {
     const message = await nc.request(subject, encodeRecord(request), { timeout: REQUEST_TIMEOUT })
     const answer = decodeRecord(turnAnswer, message.data, `answer on ${subject}`)
-    return answer.ok ? null : { error: new RotorError(answer.code, answer.message), retryAfter: answer.retryAfter ?? 0 }
+    return answer.ok
+      ? null
+      : { error: new RotorError(answer.code, answer.message), retryAfter: answer.retryAfter ?? 0 }
   } catch (cause) {
     throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no answer on ${subject}`)
   }

@@ -13,7 +13,10 @@ export interface Operator {
 }
 
 /** Runs `work` with a connection and closes it. Throws ERR_NATS_* and ERR_IDENTITY_*. */
-export async function asOperator<T>(configFile: string, work: (operator: Operator) => Promise<T>): Promise<T> {
+export async function asOperator<T>(
+  configFile: string,
+  work: (operator: Operator) => Promise<T>,
+): Promise<T> {
   const config = await readIssuerConfig(configFile)
   const names = domainNames(config.domain)
   const identity = new HeldIdentity(await readIdentity(config.identity))

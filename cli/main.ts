@@ -18,7 +18,8 @@ function makeProgram(): Command {
     .version(VERSION)
     .showHelpAfterError('(see --help)')
     .addHelpText('after', exitCodes())
-  for (const add of [addDemo, addInit, addIssuer, addAgent, addStatus, addRotate, addProbe, addInspect]) add(program)
+  for (const add of [addDemo, addInit, addIssuer, addAgent, addStatus, addRotate, addProbe, addInspect])
+    add(program)
   for (const command of [program, ...program.commands]) command.exitOverride()
   return program
 }

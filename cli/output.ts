@@ -31,12 +31,15 @@ export function makeOutput(json: boolean): Output {
 type Colour = 'green' | 'yellow' | 'red' | 'cyan' | 'dim' | 'bold'
 
 /** Colours only on a terminal, and not with NO_COLOR (no-color.org). */
-export const colour = (name: Colour, text: string): string => styleText(name, text, { stream: process.stdout })
+export const colour = (name: Colour, text: string): string =>
+  styleText(name, text, { stream: process.stdout })
 
 /** Columns aligned by what is seen, colours not counted. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = []
-  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, seen(cell))))
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, seen(cell))
+  }
   return rows
     .map((row) =>
       row
@@ -66,6 +69,7 @@ export function sayError(cause: unknown, json: boolean): number {
   const error = RotorError.from(cause)
   if (json) process.stdout.write(`${JSON.stringify({ type: 'error', ...error.toJSON() })}\n`)
   else process.stderr.write(`rotor: ${error.message}\n  ${error.code}: ${error.action}\n`)
-  if (error.code === 'ERR_INTERNAL' && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`)
+  if (error.code === 'ERR_INTERNAL' && error.cause instanceof Error)
+    process.stderr.write(`${error.cause.stack}\n`)
   return error.exitCode
 }

@@ -31,26 +31,44 @@ export interface Overview {
 }
 
 /** Throws ERR_RECORD_INVALID for records we can not read, ERR_NATS_UNAVAILABLE when the domain has no state. */
-export async function gatherOverview(nc: NatsConnection, names: DomainNames, config: IssuerConfig, now: Instant): Promise<Overview> {
+export async function gatherOverview(
+  nc: NatsConnection,
+  names: DomainNames,
+  config: IssuerConfig,
+  now: Instant,
+): Promise<Overview> {
   const kvm = new Kvm(jetstream(nc, { timeout: 5000 }))
   const stateBucket = await kvm.open(names.stateBucket)
   const entry = await stateBucket.get('rotation').catch((cause) => {
     throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', names.stateBucket)
   })
-  if (entry === null) throw new RotorError('ERR_NATS_UNAVAILABLE', `${names.stateBucket}: no issuer has worked on this domain yet`)
+  if (entry === null)
+    throw new RotorError(
+      'ERR_NATS_UNAVAILABLE',
+      `${names.stateBucket}: no issuer has worked on this domain yet`,
+    )
   const state = decodeRecord(rotationState, entry.value, `${names.stateBucket}/rotation`)
   const payload = decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')
   const reportEntry = await stateBucket.get(REPORT_KEY)
-  const report = reportEntry === null ? null : decodeRecord(issuerReport, reportEntry.value, `${names.stateBucket}/${REPORT_KEY}`)
+  const report =
+    reportEntry === null
+      ? null
+      : decodeRecord(issuerReport, reportEntry.value, `${names.stateBucket}/${REPORT_KEY}`)
   const statusBucket = await kvm.open(names.statusBucket)
   const agents = await Promise.all(
     config.agents.map(async ({ name, role }) => {
       const found = await statusBucket.get(name)
-      return { name, role, status: found === null ? null : decodeRecord(agentStatus, found.value, `${names.statusBucket}/${name}`) }
+      return {
+        name,
+        role,
+        status:
+          found === null ? null : decodeRecord(agentStatus, found.value, `${names.statusBucket}/${name}`),
+      }
     }),
   )
   // The report may be of a moment ago; what it waited for then must not be told of a later phase.
-  const current = report !== null && report.version === state.version && report.phase === state.phase ? report : null
+  const current =
+    report !== null && report.version === state.version && report.phase === state.phase ? report : null
   return {
     domain: names.domain,
     at: now,

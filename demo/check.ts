@@ -22,13 +22,18 @@ export interface Findings {
 }
 
 export async function inspectDomain(domain: LocalDomain): Promise<Findings> {
-  const overview = await asOperator(domain.founded.issuerConfig, ({ nc, names, config }) => gatherOverview(nc, names, config, Date.now()))
+  const overview = await asOperator(domain.founded.issuerConfig, ({ nc, names, config }) =>
+    gatherOverview(nc, names, config, Date.now()),
+  )
   const identity = await readIdentity(join(domain.dir, 'issuer', 'identity'))
   const trusted = parseCertificates(identity.ca, 'ca.pem')
   const epochOf = new Map(overview.authorities.map((a) => [a.sha256, a.epoch]))
   const servers = await Promise.all(
     domain.plans.map(async ({ name, host, clientPort }, i) => {
-      const result = await probeListener({ kind: 'client', address: `${host}:${clientPort}` }, { material: identity })
+      const result = await probeListener(
+        { kind: 'client', address: `${host}:${clientPort}` },
+        { material: identity },
+      )
       const issuer = trusted.find((authority) => {
         try {
           assertIssuedBy(result.served, authority)

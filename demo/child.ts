@@ -8,7 +8,9 @@ import { RotorError } from '../src/errors.ts'
 import { dieWithUs } from '../src/local/watchdog.ts'
 import { formatDuration } from '../src/time.ts'
 
-export type ChildEvent = { readonly type: string; readonly node?: string; readonly at?: string } & Readonly<Record<string, unknown>>
+export type ChildEvent = { readonly type: string; readonly node?: string; readonly at?: string } & Readonly<
+  Record<string, unknown>
+>
 
 export interface ChildOptions {
   readonly name: string
@@ -49,12 +51,16 @@ export class Child {
   static async start(options: ChildOptions): Promise<Child> {
     const log = await open(options.logFile, 'a')
     try {
-      const process = spawn(globalThis.process.execPath, ['--disable-warning=ExperimentalWarning', modulePath(options.module), ...options.args], {
-        stdio: ['pipe', 'pipe', log.fd],
-        // A group of its own: Ctrl-C is for us, and we stop everything in our order.
-        detached: true,
-        env: { ...globalThis.process.env, ...options.env },
-      })
+      const process = spawn(
+        globalThis.process.execPath,
+        ['--disable-warning=ExperimentalWarning', modulePath(options.module), ...options.args],
+        {
+          stdio: ['pipe', 'pipe', log.fd],
+          // A group of its own: Ctrl-C is for us, and we stop everything in our order.
+          detached: true,
+          env: { ...globalThis.process.env, ...options.env },
+        },
+      )
       await once(process, 'spawn')
       process.stdin?.on('error', () => {})
       dieWithUs(process)
@@ -76,10 +82,17 @@ export class Child {
   async started(type: string, signal: AbortSignal, timeout = 30_000): Promise<void> {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeout)])
     while (!this.#seen.has(type)) {
-      if (this.#ended !== null) throw new RotorError('ERR_INTERNAL', `${this.name} ended with ${this.#ended}: ${await this.#lastWords()}`)
+      if (this.#ended !== null)
+        throw new RotorError(
+          'ERR_INTERNAL',
+          `${this.name} ended with ${this.#ended}: ${await this.#lastWords()}`,
+        )
       if (deadline.aborted) {
         signal.throwIfAborted()
-        throw new RotorError('ERR_INTERNAL', `${this.name} did not say "${type}" within ${formatDuration(timeout)}: ${await this.#lastWords()}`)
+        throw new RotorError(
+          'ERR_INTERNAL',
+          `${this.name} did not say "${type}" within ${formatDuration(timeout)}: ${await this.#lastWords()}`,
+        )
       }
       const { promise, resolve } = Promise.withResolvers<void>()
       this.#waiters.add(resolve)

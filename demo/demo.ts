@@ -5,7 +5,7 @@ import { sleep } from '../src/time.ts'
 import { type Findings, inspectDomain } from './check.ts'
 import type { ChildEvent } from './child.ts'
 import { editJson, type LocalDomain, makeLocalDomain } from './domain.ts'
-import { percentile, Progress } from './progress.ts'
+import { Progress, percentile } from './progress.ts'
 
 export interface DemoOptions {
   /** Rotations to see; 0 runs until stopped. */
@@ -26,8 +26,9 @@ export interface DemoSummary extends Readonly<Record<string, unknown>> {
 }
 
 const NAMES = ['orders', 'billing', 'shipping', 'stock']
-/** How long late messages may take at the end, while the counts still move. */
-const SETTLE = 5_000
+/** The counts have settled when they did not change for this long; each service says them four times a second. */
+const QUIET = 1_500
+const SETTLE_AT_MOST = 20_000
 
 interface ServiceSpec {
   readonly name: string
@@ -58,7 +59,12 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
   phase('founding the trust domain')
   await using domain = await makeLocalDomain({
     epochDuration: options.epochSeconds * 1000,
-    services: services.map(({ name }) => ({ name, publish: ['demo.>'], subscribe: ['demo.>'], streams: ['DEMO'] })),
+    services: services.map(({ name }) => ({
+      name,
+      publish: ['demo.>'],
+      subscribe: ['demo.>'],
+      streams: ['DEMO'],
+    })),
     onEvent: tell,
     ...(options.keep === undefined ? {} : { dir: options.keep }),
   })
@@ -70,14 +76,15 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
     ...domain.plans.map(({ name }) => domain.startAgent(name)),
     ...services.map((service) => startService(domain, service, options)),
   ])
-  for (const { name } of domain.plans) await domain.children.get(`agent-${name}`)?.started('started', options.signal)
+  for (const { name } of domain.plans)
+    await domain.children.get(`agent-${name}`)?.started('started', options.signal)
   for (const { name } of services) await domain.children.get(name)?.started('started', options.signal)
   phase('everything runs; the first rotation begins shortly before the first epoch ends')
 
   await untilDone(domain, progress, options)
   phase('the publishers stop, late messages are waited for')
   await settle(domain, services, progress)
-  const findings = await inspectDomain(domain)
+  const findings = await inspectAtRest(domain)
   return summarise(findings, progress, options)
 }
 
@@ -104,7 +111,9 @@ async function startService(domain: LocalDomain, service: ServiceSpec, options: 
 
 /** Until enough rotations have converged, or somebody stops us. A process that ends by itself ends the demo. */
 async function untilDone(domain: LocalDomain, progress: Progress, options: DemoOptions): Promise<void> {
-  const ended = Promise.race([...domain.children.values()].map((child) => child.exited.then((how) => ({ child, how }))))
+  const ended = Promise.race(
+    [...domain.children.values()].map((child) => child.exited.then((how) => ({ child, how }))),
+  )
   let dead: { child: { name: string; logFile: string }; how: string } | null = null
   void ended.then((found) => {
     dead = found
@@ -115,23 +124,42 @@ async function untilDone(domain: LocalDomain, progress: Progress, options: DemoO
   }
 }
 
-const processEnded = ({ child, how }: { child: { name: string; logFile: string }; how: string }): RotorError =>
+const processEnded = ({
+  child,
+  how,
+}: {
+  child: { name: string; logFile: string }
+  how: string
+}): RotorError =>
   new RotorError('ERR_INTERNAL', `${child.name} ended by itself (${how}); its log: ${child.logFile}`)
 
-async function settle(domain: LocalDomain, services: readonly ServiceSpec[], progress: Progress): Promise<void> {
+async function settle(
+  domain: LocalDomain,
+  services: readonly ServiceSpec[],
+  progress: Progress,
+): Promise<void> {
   for (const { name } of services) domain.children.get(name)?.send('stop-publishing')
+  const deadline = Date.now() + SETTLE_AT_MOST
   let last = ''
-  let deadline = Date.now() + SETTLE
-  while (Date.now() < deadline) {
-    const { jetstream, core } = progress.flows
-    if (jetstream.lost === 0 && core.lost === 0 && last !== '') break
-    const now = JSON.stringify([jetstream, core])
-    if (now !== last) deadline = Date.now() + SETTLE
+  let since = Date.now()
+  while (Date.now() < deadline && Date.now() - since < QUIET) {
+    const now = JSON.stringify(progress.flows)
+    if (now !== last) since = Date.now()
     last = now
     await sleep(100)
   }
-  // One more round of counts, so that every publisher's last number is in.
-  await sleep(600)
+}
+
+/** Looks when no rotation is under way, or the picture would be of two moments. */
+async function inspectAtRest(domain: LocalDomain): Promise<Findings> {
+  const deadline = Date.now() + SETTLE_AT_MOST
+  for (;;) {
+    const before = await inspectDomain(domain)
+    const after = await inspectDomain(domain)
+    const still = before.overview.phase === 'steady' && after.overview.version === before.overview.version
+    if (still || Date.now() > deadline) return after
+    await sleep(200)
+  }
 }
 
 function summarise({ overview, servers }: Findings, progress: Progress, options: DemoOptions): DemoSummary {

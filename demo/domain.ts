@@ -101,14 +101,21 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
         ...(options.binary === undefined ? {} : { binary: options.binary }),
       })
     },
-    startIssuer: (args = []) => domain.start(ISSUER, 'cli/main', ['issuer', '--config', founded.issuerConfig, '--json', ...args]),
+    startIssuer: (args = []) =>
+      domain.start(ISSUER, 'cli/main', ['issuer', '--config', founded.issuerConfig, '--json', ...args]),
     startAgent: (name, args = []) => {
       const config = founded.agentConfigs[name]
       if (config === undefined) throw new TypeError(`no such node: ${name}`)
       return domain.start(`agent-${name}`, 'cli/main', ['agent', '--config', config, '--json', ...args])
     },
     start: async (name, module, args) => {
-      const child = await Child.start({ name, module, args, logFile: logFile(name), onEvent: options.onEvent ?? (() => {}) })
+      const child = await Child.start({
+        name,
+        module,
+        args,
+        logFile: logFile(name),
+        onEvent: options.onEvent ?? (() => {}),
+      })
       children.set(name, child)
       return child
     },

@@ -29,6 +29,10 @@ export class Ledger {
   }
 
   get counts(): Received {
-    return { received: this.#complete + this.#beyond.size, duplicated: this.#duplicated, reordered: this.#reordered }
+    return {
+      received: this.#complete + this.#beyond.size,
+      duplicated: this.#duplicated,
+      reordered: this.#reordered,
+    }
   }
 }

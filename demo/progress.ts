@@ -31,8 +31,12 @@ export class Progress {
   waits: string[] = []
 
   /** `neighbours`: service to the service whose messages it receives. */
-  constructor(nodes: readonly Pick<NodeProgress, 'name' | 'role'>[], neighbours: ReadonlyMap<string, string>) {
-    for (const node of nodes) this.nodes.set(node.name, { ...node, version: 1, epoch: 0, step: 'idle', counts: null })
+  constructor(
+    nodes: readonly Pick<NodeProgress, 'name' | 'role'>[],
+    neighbours: ReadonlyMap<string, string>,
+  ) {
+    for (const node of nodes)
+      this.nodes.set(node.name, { ...node, version: 1, epoch: 0, step: 'idle', counts: null })
     this.#neighbours = neighbours
   }
 
@@ -42,15 +46,23 @@ export class Progress {
     if (event.type === 'counts' && node !== undefined) node.counts = event as unknown as TrafficCounts
     if (event.type === 'step' && node !== undefined) node.step = String(event.step)
     if (event.type === 'rolled-back' && node !== undefined) node.step = `rolled back: ${String(event.code)}`
-    if (event.type === 'applied' && node !== undefined) this.#applied(node, Number(event.version), Number(event.epoch), at)
-    if (event.type === 'commit' && event.when === 'after') this.#moved(String(event.move), Number(event.version))
+    if (event.type === 'applied' && node !== undefined)
+      this.#applied(node, Number(event.version), Number(event.epoch), at)
+    if (event.type === 'commit' && event.when === 'after')
+      this.#moved(String(event.move), Number(event.version))
     if (event.type === 'effect' && event.when === 'after') this.#published(event.effect, at)
-    if (event.type === 'waiting') this.waits = [...new Set((event.waitingFor as { name: string }[]).map((w) => w.name))]
+    if (event.type === 'waiting')
+      this.waits = [...new Set((event.waitingFor as { name: string }[]).map((w) => w.name))]
   }
 
   /** Sums over all services; what a service received is compared with what its neighbour published. */
-  get flows(): { core: Flow & { reordered: number }; jetstream: Flow; requests: { sent: number; failed: number } } {
-    const sum = (pick: (node: NodeProgress) => number) => [...this.nodes.values()].reduce((total, node) => total + pick(node), 0)
+  get flows(): {
+    core: Flow & { reordered: number }
+    jetstream: Flow
+    requests: { sent: number; failed: number }
+  } {
+    const sum = (pick: (node: NodeProgress) => number) =>
+      [...this.nodes.values()].reduce((total, node) => total + pick(node), 0)
     const lost = (kind: 'core' | 'jetstream') =>
       sum((node) => {
         const source = this.nodes.get(this.#neighbours.get(node.name) ?? '')
@@ -65,7 +77,10 @@ export class Progress {
     return {
       core: { ...flow('core'), reordered: sum((node) => node.counts?.core.reordered ?? 0) },
       jetstream: flow('jetstream'),
-      requests: { sent: sum((node) => node.counts?.requests.sent ?? 0), failed: sum((node) => node.counts?.requests.failed ?? 0) },
+      requests: {
+        sent: sum((node) => node.counts?.requests.sent ?? 0),
+        failed: sum((node) => node.counts?.requests.failed ?? 0),
+      },
     }
   }
 
@@ -74,7 +89,10 @@ export class Progress {
     const own = this.nodes.get(name)?.counts
     const source = this.nodes.get(this.#neighbours.get(name) ?? '')?.counts
     if (own == null || source == null) return 0
-    return Math.max(0, source.core.published + source.jetstream.published - own.core.received - own.jetstream.received)
+    return Math.max(
+      0,
+      source.core.published + source.jetstream.published - own.core.received - own.jetstream.received,
+    )
   }
 
   #moved(move: string, version: number): void {

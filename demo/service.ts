@@ -30,7 +30,12 @@ async function main(settings: ServiceSettings): Promise<void> {
   const config = await readAgentConfig(settings.config)
   const logger = makeLogger({ name: config.agent })
   const say = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
-  const traffic = new Traffic({ service: config.agent, neighbour: settings.neighbour, rate: settings.rate, replicas: settings.replicas })
+  const traffic = new Traffic({
+    service: config.agent,
+    neighbour: settings.neighbour,
+    rate: settings.rate,
+    replicas: settings.replicas,
+  })
   const counts = () => say({ type: 'counts', node: config.agent, ...traffic.counts })
   const connect = (identity: Identity) =>
     RebuiltConnection.open({
@@ -43,7 +48,11 @@ async function main(settings: ServiceSettings): Promise<void> {
   await using cleanup = new AsyncDisposableStack()
   if (settings.mode === 'library') {
     const agent = cleanup.use(
-      await startAgent({ config, logger, onEvent: (event) => say({ ...event, node: config.agent, at: formatInstant(Date.now()) }) }),
+      await startAgent({
+        config,
+        logger,
+        onEvent: (event) => say({ ...event, node: config.agent, at: formatInstant(Date.now()) }),
+      }),
     )
     const connection = cleanup.use(await connect(agent.identity))
     agent.addTarget(connectionTarget(config.agent, connection))
@@ -56,7 +65,9 @@ async function main(settings: ServiceSettings): Promise<void> {
         const leafChanged = next.certificate !== identity.current().certificate
         identity.set(next)
         if (leafChanged) await connection.move()
-      })().catch((cause) => logger.error({ err: RotorError.from(cause).message }, 'the new identity was not taken'))
+      })().catch((cause) =>
+        logger.error({ err: RotorError.from(cause).message }, 'the new identity was not taken'),
+      )
     })
     await writeFile(settings.pidFile, String(process.pid))
   }

@@ -10,7 +10,11 @@ import { sleep } from '../src/time.ts'
 import { Ledger, type Received } from './ledger.ts'
 
 export const DEMO_STREAM = 'DEMO'
-export const demoSubjects = (service: string) => ({ core: `demo.core.${service}`, jetstream: `demo.js.${service}`, echo: `demo.echo.${service}` })
+export const demoSubjects = (service: string) => ({
+  core: `demo.core.${service}`,
+  jetstream: `demo.js.${service}`,
+  echo: `demo.echo.${service}`,
+})
 
 export interface TrafficOptions {
   readonly service: string
@@ -81,13 +85,16 @@ export class Traffic {
     const stopReading = new AbortController()
     const stopSending = new AbortController()
     const reading = this.#read(consumer, stopReading.signal)
-    const sending = Promise.all([this.#publish(nc, stopSending.signal), this.#request(nc, stopSending.signal)])
+    const sending = Promise.all([
+      this.#publish(nc, stopSending.signal),
+      this.#request(nc, stopSending.signal),
+    ])
     return async () => {
       stopSending.abort()
-      await sending
       stopReading.abort()
-      await Promise.all([reading, core.drain(), echo.drain()])
-      await nc.flush()
+      await Promise.all([sending, reading])
+      // Last, because nobody takes core messages and requests from here until the next connection.
+      await Promise.all([core.drain(), echo.drain()])
     }
   }
 
@@ -100,7 +107,14 @@ export class Traffic {
         return
       } catch {
         await jsm.streams
-          .add({ name: DEMO_STREAM, subjects: ['demo.js.*'], storage: StorageType.File, num_replicas: this.#options.replicas, duplicate_window: 120e9, max_age: 600e9 })
+          .add({
+            name: DEMO_STREAM,
+            subjects: ['demo.js.*'],
+            storage: StorageType.File,
+            num_replicas: this.#options.replicas,
+            duplicate_window: 120e9,
+            max_age: 600e9,
+          })
           .catch(() => backoff.wait())
       }
     }
@@ -122,7 +136,7 @@ export class Traffic {
   async #read(consumer: Consumer, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        const batch = await consumer.fetch({ max_messages: 200, expires: 1_000 })
+        const batch = await consumer.fetch({ max_messages: 100, expires: 1_000 })
         for await (const message of batch) {
           this.#stored.take(Number(message.string()))
           message.ack()

@@ -39,11 +39,17 @@ ${colour('dim', 'MISSING counts what is on its way, too. Ctrl-C stops everything
 }
 
 /** One line for one thing that happened, or null when a reader of lines need not know. */
-export function renderLine(event: { readonly type: string } & Readonly<Record<string, unknown>>, elapsed: number): string | null {
+export function renderLine(
+  event: { readonly type: string } & Readonly<Record<string, unknown>>,
+  elapsed: number,
+): string | null {
   const at = seconds(elapsed).padStart(7)
-  if (event.type === 'commit' && event.when === 'after') return `${at}  bundle ${String(event.version)}: ${String(event.reason)}`
-  if (event.type === 'applied') return `${at}  ${String(event.node)} is proven on bundle ${String(event.version)}, leaf of epoch ${String(event.epoch)}, after ${formatDuration(Number(event.tookMs))}`
-  if (event.type === 'rolled-back') return `${at}  ${String(event.node)} put bundle ${String(event.version)} back: ${String(event.message)}`
+  if (event.type === 'commit' && event.when === 'after')
+    return `${at}  bundle ${String(event.version)}: ${String(event.reason)}`
+  if (event.type === 'applied')
+    return `${at}  ${String(event.node)} is proven on bundle ${String(event.version)}, leaf of epoch ${String(event.epoch)}, after ${formatDuration(Number(event.tookMs))}`
+  if (event.type === 'rolled-back')
+    return `${at}  ${String(event.node)} put bundle ${String(event.version)} back: ${String(event.message)}`
   if (event.type === 'phase') return `${at}  ${String(event.text)}`
   return null
 }

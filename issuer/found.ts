@@ -79,7 +79,8 @@ export async function found(plan: FoundingPlan): Promise<Founded> {
   const names = domainNames(plan.domain)
   const at = (...parts: string[]) => join(plan.out, ...parts)
   const seenAt = (...parts: string[]) => join(plan.pathsAs ?? plan.out, ...parts)
-  const passphrase = plan.passphraseFile === undefined ? undefined : (await readFile(plan.passphraseFile, 'utf8')).trimEnd()
+  const passphrase =
+    plan.passphraseFile === undefined ? undefined : (await readFile(plan.passphraseFile, 'utf8')).trimEnd()
   const keys = at('issuer', 'keys')
   const root = await createRoot({
     domain: plan.domain,
@@ -111,7 +112,12 @@ export async function found(plan: FoundingPlan): Promise<Founded> {
     identity: './identity',
     servers: clientUrls(plan),
     replicas: Math.min(3, plan.servers.length >= 3 ? 3 : 1),
-    agents: nodes.map((node) => ({ name: node.name, role: node.role, names: node.names, listeners: listenersOf(plan, node.name) })),
+    agents: nodes.map((node) => ({
+      name: node.name,
+      role: node.role,
+      names: node.names,
+      listeners: listenersOf(plan, node.name),
+    })),
     ...(plan.policy === undefined ? {} : { policy: plan.policy }),
   })
   const serverConfigs: Record<string, string> = {}
@@ -134,10 +140,18 @@ interface Genesis {
   readonly signer: Signer
 }
 
-async function makeGenesis(plan: FoundingPlan, authority: EmbeddedAuthority, signer: Signer, root: string): Promise<Genesis> {
+async function makeGenesis(
+  plan: FoundingPlan,
+  authority: EmbeddedAuthority,
+  signer: Signer,
+  root: string,
+): Promise<Genesis> {
   const { schedule, now } = plan
   const epoch = epochAt(schedule, now)
-  const first = await authority.prepare(epoch, { notBefore: now - schedule.lead, notAfter: epochEnd(schedule, epoch) })
+  const first = await authority.prepare(epoch, {
+    notBefore: now - schedule.lead,
+    notAfter: epochEnd(schedule, epoch),
+  })
   const payload: BundlePayload = {
     v: BUNDLE_FORMAT,
     domain: plan.domain,
@@ -160,7 +174,13 @@ async function makeGenesis(plan: FoundingPlan, authority: EmbeddedAuthority, sig
  * The first identity of a node. Its leaf lives as long as its authority: nodes may be started a while after the
  * founding, and renew as soon as the next authority signs.
  */
-async function enrol(plan: FoundingPlan, node: NodePlan, dir: string, authority: EmbeddedAuthority, genesis: Genesis): Promise<void> {
+async function enrol(
+  plan: FoundingPlan,
+  node: NodePlan,
+  dir: string,
+  authority: EmbeddedAuthority,
+  genesis: Genesis,
+): Promise<void> {
   const { domain, now, schedule } = plan
   const { payload } = genesis
   const keyPair = await generateKeyPair()
@@ -174,7 +194,9 @@ async function enrol(plan: FoundingPlan, node: NodePlan, dir: string, authority:
   await using directory = await openDirectory(dir)
   const facts = { version: 1, digest: genesis.digest }
   const material = { key: privateKeyToPem(keyPair.privateKey), certificate, ca: caFile(payload) }
-  const staged = await directory.stage(material, { ...facts, epoch: payload.epoch }, now, { skew: schedule.lead })
+  const staged = await directory.stage(material, { ...facts, epoch: payload.epoch }, now, {
+    skew: schedule.lead,
+  })
   await directory.publish(staged)
   await directory.writeState({
     v: 1,
@@ -194,23 +216,35 @@ function nodesOf(plan: FoundingPlan): NodePlan[] {
     (server): NodePlan => ({
       name: server.name,
       role: 'server',
-      names: isIP(server.host) === 0 ? { dns: [...new Set([server.name, server.host, 'localhost'])], ip: ['127.0.0.1'] } : { dns: [server.name, 'localhost'], ip: [...new Set([server.host, '127.0.0.1'])] },
+      names:
+        isIP(server.host) === 0
+          ? { dns: [...new Set([server.name, server.host, 'localhost'])], ip: ['127.0.0.1'] }
+          : { dns: [server.name, 'localhost'], ip: [...new Set([server.host, '127.0.0.1'])] },
     }),
   )
-  const services = plan.services.map((service): NodePlan => ({ name: service.name, role: 'service', names: { dns: service.dns ?? [], ip: [] } }))
+  const services = plan.services.map(
+    (service): NodePlan => ({
+      name: service.name,
+      role: 'service',
+      names: { dns: service.dns ?? [], ip: [] },
+    }),
+  )
   return [issuer, ...servers, ...services]
 }
 
 const identityOf = (at: (...parts: string[]) => string, node: NodePlan): string =>
   node.role === 'issuer' ? at('issuer', 'identity') : at('agents', node.name, 'identity')
 
-const clientUrls = (plan: FoundingPlan): string[] => plan.servers.map((server) => `tls://${server.host}:${server.clientPort}`)
+const clientUrls = (plan: FoundingPlan): string[] =>
+  plan.servers.map((server) => `tls://${server.host}:${server.clientPort}`)
 
 function listenersOf(plan: FoundingPlan, name: string) {
   const server = plan.servers.find((s) => s.name === name)
   if (server === undefined) return []
   const client = { kind: 'client', address: `${server.host}:${server.clientPort}` }
-  return plan.servers.length === 1 ? [client] : [client, { kind: 'cluster', address: `${server.host}:${server.clusterPort}` }]
+  return plan.servers.length === 1
+    ? [client]
+    : [client, { kind: 'cluster', address: `${server.host}:${server.clusterPort}` }]
 }
 
 function agentConfig(plan: FoundingPlan, node: NodePlan, seenAt: (...parts: string[]) => string) {
@@ -265,13 +299,21 @@ async function writeServer(
     pidFile: seenAt('servers', server.name, 'nats-server.pid'),
   })
   const users: AccountUser[] = nodesOf(plan).map((node) => {
-    const { publish = [], subscribe = [], streams = [] } = plan.services.find((s) => s.name === node.name) ?? {}
+    const {
+      publish = [],
+      subscribe = [],
+      streams = [],
+    } = plan.services.find((s) => s.name === node.name) ?? {}
     return { name: node.name, role: node.role, publish, subscribe, streams }
   })
   await writeFile(join(dir, 'server.conf'), settings)
   await writeFile(
     join(dir, 'accounts.conf'),
-    accountsBlock({ domain: plan.domain, ...(plan.account === undefined ? {} : { account: plan.account }), users }),
+    accountsBlock({
+      domain: plan.domain,
+      ...(plan.account === undefined ? {} : { account: plan.account }),
+      users,
+    }),
   )
   const config = join(dir, 'nats-server.conf')
   await writeFile(config, await readFile(shippedConfig(), 'utf8'))
@@ -292,13 +334,18 @@ function checkPlan(plan: FoundingPlan): void {
   const twice = all.filter((name, i) => all.indexOf(name) !== i)
   const problems = [...new Set(twice)].map((name) => `the name ${JSON.stringify(name)} is there twice`)
   if (plan.servers.length === 0) problems.push('expected at least one server')
-  if (plan.servers.length > 1 && new Set(plan.servers.map((s) => (isIP(s.host) === 0 ? 'name' : 'ip'))).size > 1) {
+  if (
+    plan.servers.length > 1 &&
+    new Set(plan.servers.map((s) => (isIP(s.host) === 0 ? 'name' : 'ip'))).size > 1
+  ) {
     problems.push('servers: expected all hosts as names or all as IP addresses')
   }
   // Routes are checked by DNS name; several machines known by IP address only would all be "localhost".
   const ips = new Set(plan.servers.map((s) => s.host).filter((host) => isIP(host) !== 0))
   if (plan.servers.length > 1 && (ips.size > 1 || [...ips].some((ip) => !ip.startsWith('127.')))) {
-    problems.push('servers: a cluster needs DNS names as hosts, because routes are checked by name (or 127.0.0.1 for all)')
+    problems.push(
+      'servers: a cluster needs DNS names as hosts, because routes are checked by name (or 127.0.0.1 for all)',
+    )
   }
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', problems.join('; '))
 }
@@ -309,7 +356,10 @@ async function assertEmpty(dir: string): Promise<void> {
     throw new RotorError('ERR_IDENTITY_WRITE', `${dir}: ${cause.message}`, { cause })
   })
   if (entries.length > 0) {
-    throw new RotorError('ERR_CONFIG_INVALID', `${dir}: expected an empty or a new directory, found ${entries.length} entries`)
+    throw new RotorError(
+      'ERR_CONFIG_INVALID',
+      `${dir}: expected an empty or a new directory, found ${entries.length} entries`,
+    )
   }
 }
 

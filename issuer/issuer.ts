@@ -51,15 +51,23 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   const { config, identity, logger } = options
   const clock = options.clock ?? systemClock
   const names = domainNames(config.domain)
-  const passphrase = config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
-  const authority = options.authority ?? new EmbeddedAuthority({ domain: config.domain, dir: config.keys, passphrase })
+  const passphrase =
+    config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
+  const authority =
+    options.authority ?? new EmbeddedAuthority({ domain: config.domain, dir: config.keys, passphrase })
   const signer: Signer = signerFromPem(await readText(join(config.keys, 'signer.key')), passphrase)
   const genesis = openEnvelope(Buffer.from(await readText(join(config.keys, 'genesis.jws'))))
   await authority.list()
 
   const bell = new Bell()
   const statuses = new Statuses(names, logger, () => bell.ring())
-  const prober = new Prober({ agents: config.agents, authority, spiffeId: names.spiffeId(config.name), clock, logger })
+  const prober = new Prober({
+    agents: config.agents,
+    authority,
+    spiffeId: names.spiffeId(config.name),
+    clock,
+    logger,
+  })
   const loop = new Loop({
     names,
     agents: config.agents.map((agent) => agent.name),
@@ -74,17 +82,33 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     logger,
     onEvent: options.onEvent ?? (() => {}),
   })
-  const signing = new Signing({ names, agents: config.agents, authority, clock, logger, bundle: () => loop.bundle })
+  const signing = new Signing({
+    names,
+    agents: config.agents,
+    authority,
+    clock,
+    logger,
+    bundle: () => loop.bundle,
+  })
   const turns = new Turns(names, clock)
   const stop = new AbortController()
 
   const link = new Link(
-    () => connectWith({ servers: config.servers, identity, name: `rotor-issuer-${config.name}`, inboxPrefix: names.inbox(config.name) }),
+    () =>
+      connectWith({
+        servers: config.servers,
+        identity,
+        name: `rotor-issuer-${config.name}`,
+        inboxPrefix: names.inbox(config.name),
+      }),
     logger,
   )
   const answers: readonly Attachment[] = [
     (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
-    (nc) => answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) => turns.handle(nc, message, leaving)),
+    (nc) =>
+      answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) =>
+        turns.handle(nc, message, leaving),
+      ),
     (nc) =>
       answer(nc, names.orderSubject, names.issuers, (message) =>
         handleOrder(nc, message, { names, clock, logger, accepted: () => bell.ring() }),
@@ -103,7 +127,9 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     async (signal) => {
       while (!signal.aborted) {
         const nc = await link.ready(signal)
-        await prober.discover(nc).catch((cause) => logger.debug({ err: String(cause) }, 'no answer to the server ping'))
+        await prober
+          .discover(nc)
+          .catch((cause) => logger.debug({ err: String(cause) }, 'no answer to the server ping'))
         await sleep(DISCOVER_EVERY, signal)
       }
     },

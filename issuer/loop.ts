@@ -8,7 +8,14 @@ import { type Signer, signBundle } from '../src/bundle/envelope.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import { advance, bootstrap } from '../src/rotation/advance.ts'
-import type { Decision, Effect, Observations, RotationPolicy, RotationState, Straggler } from '../src/rotation/state.ts'
+import type {
+  Decision,
+  Effect,
+  Observations,
+  RotationPolicy,
+  RotationState,
+  Straggler,
+} from '../src/rotation/state.ts'
 import { Backoff } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep } from '../src/time.ts'
 import { type BundlePayload, bundlePayload } from '../src/wire/bundle.ts'
@@ -18,11 +25,24 @@ import type { Authority } from './authority/authority.ts'
 import type { Prober } from './prober.ts'
 import { Report } from './report.ts'
 import type { Statuses } from './statuses.ts'
-import { newestBundle, type PublishedBundle, publishBundle, readState, type StoredState, writeState } from './store.ts'
+import {
+  newestBundle,
+  type PublishedBundle,
+  publishBundle,
+  readState,
+  type StoredState,
+  writeState,
+} from './store.ts'
 
 /** What an issuer tells its owner. Synchronous; `before`/`after` stand on both sides of every write. */
 export type IssuerEvent =
-  | { readonly type: 'commit'; readonly when: 'before' | 'after'; readonly move: string; readonly version: number; readonly reason: string }
+  | {
+      readonly type: 'commit'
+      readonly when: 'before' | 'after'
+      readonly move: string
+      readonly version: number
+      readonly reason: string
+    }
   | { readonly type: 'effect'; readonly when: 'before' | 'after'; readonly effect: Effect }
   | { readonly type: 'waiting'; readonly reason: string; readonly waitingFor: readonly Straggler[] }
 
@@ -64,7 +84,10 @@ export class Loop {
   }
 
   /** Runs until `signal` aborts. Anything that fails is tried again with patience. */
-  async run(connection: (signal: AbortSignal) => Promise<NatsConnection>, signal: AbortSignal): Promise<void> {
+  async run(
+    connection: (signal: AbortSignal) => Promise<NatsConnection>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { bell, logger } = this.#options
     const backoff = new Backoff({ base: 100, max: 5_000 })
     while (!signal.aborted) {
@@ -75,7 +98,8 @@ export class Loop {
       } catch (cause) {
         if (signal.aborted) return
         const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
-        if (error.code !== 'ERR_STATE_CONFLICT') logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
+        if (error.code !== 'ERR_STATE_CONFLICT')
+          logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
         await sleep(backoff.next(), signal).catch(() => {})
       }
     }
@@ -86,7 +110,12 @@ export class Loop {
     const { names, clock } = this.#options
     const stored = await this.#state(nc)
     const published = await newestBundle(nc, names, this.#options.signers)
-    const decision = advance(stored.state, await this.#observe(stored.state, published), this.#options.policy, clock.now())
+    const decision = advance(
+      stored.state,
+      await this.#observe(stored.state, published),
+      this.#options.policy,
+      clock.now(),
+    )
     if (decision.kind === 'move') {
       await this.#commit(nc, stored, decision)
       await this.#perform(nc, decision.to, decision.effects, published, signal)
@@ -94,7 +123,12 @@ export class Loop {
     }
     this.#sayWait(decision)
     await this.#perform(nc, stored.state, decision.effects, published, signal)
-    const reportIn = await this.#report.write(nc, stored.state, decision, this.#options.prober.observe(markOf(stored.state)))
+    const reportIn = await this.#report.write(
+      nc,
+      stored.state,
+      decision,
+      this.#options.prober.observe(markOf(stored.state)),
+    )
     return Math.min(this.#waitFor(decision), reportIn)
   }
 
@@ -119,14 +153,31 @@ export class Loop {
     }
   }
 
-  async #commit(nc: NatsConnection, stored: StoredState, decision: Extract<Decision, { kind: 'move' }>): Promise<void> {
+  async #commit(
+    nc: NatsConnection,
+    stored: StoredState,
+    decision: Extract<Decision, { kind: 'move' }>,
+  ): Promise<void> {
     const { names, logger, onEvent } = this.#options
-    const event = { type: 'commit', move: decision.move, version: decision.to.version, reason: decision.reason } as const
+    const event = {
+      type: 'commit',
+      move: decision.move,
+      version: decision.to.version,
+      reason: decision.reason,
+    } as const
     onEvent({ ...event, when: 'before' })
     await writeState(nc, names, decision.to, stored.revision)
     this.#take(decision.to)
     this.#lastWait = ''
-    logger.info({ move: decision.move, version: decision.to.version, phase: decision.to.phase, reason: decision.reason }, 'rotation moved')
+    logger.info(
+      {
+        move: decision.move,
+        version: decision.to.version,
+        phase: decision.to.phase,
+        reason: decision.reason,
+      },
+      'rotation moved',
+    )
     onEvent({ ...event, when: 'after' })
   }
 
@@ -158,7 +209,13 @@ export class Loop {
         logger.info({ epoch: effect.epoch }, 'authority created')
         return
       case 'publish-bundle':
-        await publishBundle(nc, names, await signBundle(state.payload, signers), state.version, published?.sequence ?? 0)
+        await publishBundle(
+          nc,
+          names,
+          await signBundle(state.payload, signers),
+          state.version,
+          published?.sequence ?? 0,
+        )
         logger.info({ version: state.version }, 'bundle published')
         return
       case 'probe-servers':
@@ -173,7 +230,8 @@ export class Loop {
   #waitFor(decision: Extract<Decision, { kind: 'wait' }>): Duration {
     const probing = decision.effects.some((effect) => effect.kind === 'probe-servers')
     if (decision.effects.length > 0 && !probing) return 0
-    const until = decision.until === null ? LOOK_AGAIN : Math.max(1, decision.until - this.#options.clock.now())
+    const until =
+      decision.until === null ? LOOK_AGAIN : Math.max(1, decision.until - this.#options.clock.now())
     return Math.min(until, probing ? PROBE_AGAIN : LOOK_AGAIN)
   }
 
@@ -195,4 +253,5 @@ export class Loop {
 /** What proofs count for: what was seen before a phase began proves nothing in it. */
 const markOf = (state: RotationState): string => `${state.phase} ${state.phaseVersion}`
 
-const decodePayload = (text: string): BundlePayload => decodeRecord(bundlePayload, text, 'payload of the rotation state')
+const decodePayload = (text: string): BundlePayload =>
+  decodeRecord(bundlePayload, text, 'payload of the rotation state')

@@ -25,7 +25,8 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
     const wanted = decodeRecord(order, message.data, message.subject)
     for (;;) {
       const stored = await readState(nc, names)
-      if (stored === null) throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
+      if (stored === null)
+        throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
       const next = applyOrder(stored.state, wanted, clock.now())
       try {
         await writeState(nc, names, next, stored.revision)
@@ -34,7 +35,10 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
         if (RotorError.from(cause).code !== 'ERR_STATE_CONFLICT') throw cause
       }
     }
-    logger.info({ kind: wanted.kind, force: wanted.force, reason: wanted.reason, by: wanted.by }, 'order accepted')
+    logger.info(
+      { kind: wanted.kind, force: wanted.force, reason: wanted.reason, by: wanted.by },
+      'order accepted',
+    )
     options.accepted()
     answer = { ok: true, serverTime: formatInstant(clock.now()) }
   } catch (cause) {

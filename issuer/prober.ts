@@ -44,7 +44,11 @@ export class Prober {
     const known = this.#servers().map((entry) => ({
       name: entry.name,
       agent: entry.name,
-      listeners: entry.listeners.map((l) => ({ kind: l.kind, address: l.address, proof: this.#proofs.get(keyOf(entry, l)) ?? null })),
+      listeners: entry.listeners.map((l) => ({
+        kind: l.kind,
+        address: l.address,
+        proof: this.#proofs.get(keyOf(entry, l)) ?? null,
+      })),
     }))
     return [...known, ...this.#strangers.map((name) => ({ name, agent: null, listeners: [] }))]
   }
@@ -59,9 +63,14 @@ export class Prober {
   /** Dials every listener that is not proven yet for this epoch. Failures are results, not errors. */
   async probe(epoch: Epoch, bundle: BundlePayload, mark: string, signal: AbortSignal): Promise<void> {
     this.#forget(mark)
-    const authorities = bundle.authorities.map((a) => ({ epoch: a.epoch, certificate: parseCertificate(a.certificate, `epoch ${a.epoch}`) }))
+    const authorities = bundle.authorities.map((a) => ({
+      epoch: a.epoch,
+      certificate: parseCertificate(a.certificate, `epoch ${a.epoch}`),
+    }))
     const pending = this.#servers().flatMap((entry) =>
-      entry.listeners.filter((l) => !isProven(this.#proofs.get(keyOf(entry, l)), epoch, bundle.epoch)).map((l) => ({ entry, listener: l })),
+      entry.listeners
+        .filter((l) => !isProven(this.#proofs.get(keyOf(entry, l)), epoch, bundle.epoch))
+        .map((l) => ({ entry, listener: l })),
     )
     if (pending.length === 0) return
     const material = await this.#material(epoch, bundle)
@@ -69,7 +78,11 @@ export class Prober {
       pending.map(async ({ entry, listener }) => {
         const proof = await this.#dial(listener, epoch, material, authorities, signal)
         if (this.#proofsFor === mark) this.#proofs.set(keyOf(entry, listener), proof)
-        if (proof.error !== null) this.#options.logger.info({ server: entry.name, listener: listener.kind, err: proof.error }, 'not proven yet')
+        if (proof.error !== null)
+          this.#options.logger.info(
+            { server: entry.name, listener: listener.kind, err: proof.error },
+            'not proven yet',
+          )
       }),
     )
   }
@@ -96,7 +109,10 @@ export class Prober {
     }
   }
 
-  async #material(epoch: Epoch, bundle: BundlePayload): Promise<{ key: string; certificate: string; ca: string }> {
+  async #material(
+    epoch: Epoch,
+    bundle: BundlePayload,
+  ): Promise<{ key: string; certificate: string; ca: string }> {
     const schedule = scheduleOf(bundle)
     const now = this.#options.clock.now()
     const keyPair = await generateKeyPair()
@@ -132,7 +148,10 @@ function isProven(proof: Proof | undefined, epoch: Epoch, signing: Epoch): boole
   return proof?.accepts.includes(epoch) === true && (epoch !== signing || proof.serves === epoch)
 }
 
-function servedEpoch(result: ProbeResult, authorities: readonly { epoch: Epoch; certificate: Certificate }[]): Epoch | null {
+function servedEpoch(
+  result: ProbeResult,
+  authorities: readonly { epoch: Epoch; certificate: Certificate }[],
+): Epoch | null {
   const { served } = result
   if (served === null) return null
   const issuer = authorities.find(({ certificate }) => {

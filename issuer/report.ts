@@ -45,7 +45,12 @@ export class Report {
       servers: servers.map(({ name, agent, listeners }) => ({
         name,
         agent,
-        listeners: listeners.map(({ kind, address, proof }) => ({ kind, address, serves: proof?.serves ?? null, error: proof?.error ?? null })),
+        listeners: listeners.map(({ kind, address, proof }) => ({
+          kind,
+          address,
+          serves: proof?.serves ?? null,
+          error: proof?.error ?? null,
+        })),
       })),
     }
     const text = JSON.stringify(said)

@@ -40,7 +40,9 @@ export class Signing {
   /** Answers one request message; never throws. */
   async handle(message: Msg): Promise<void> {
     if (this.#queue.size >= MAX_WAITING) {
-      message.respond(encodeRecord(this.#refusal(new RotorError('ERR_SIGN_BUSY', 'too many requests wait'), RETRY_AFTER)))
+      message.respond(
+        encodeRecord(this.#refusal(new RotorError('ERR_SIGN_BUSY', 'too many requests wait'), RETRY_AFTER)),
+      )
       return
     }
     await this.#queue.add(async () => {
@@ -49,7 +51,10 @@ export class Signing {
         message.respond(encodeRecord(await this.#answer(agent, message.data)))
       } catch (cause) {
         const error = RotorError.from(cause)
-        this.#options.logger.warn({ code: error.code, agent, err: error.message }, 'a signing request was refused')
+        this.#options.logger.warn(
+          { code: error.code, agent, err: error.message },
+          'a signing request was refused',
+        )
         message.respond(encodeRecord(this.#refusal(error)))
       }
     })
@@ -78,7 +83,8 @@ export class Signing {
     }
     const csr = await parseCsr(claims.csr)
     assertNames(csr.names, entry, names.spiffeId(agent))
-    if (csr.spkiSha256 === leaf.spkiSha256) throw new RotorError('ERR_SIGN_REFUSED', 'expected a new key, found that of the current leaf')
+    if (csr.spkiSha256 === leaf.spkiSha256)
+      throw new RotorError('ERR_SIGN_REFUSED', 'expected a new key, found that of the current leaf')
     const chain = await authority.sign(bundle.epoch, {
       publicKey: csr.publicKey,
       commonName: agent,
@@ -100,7 +106,11 @@ export class Signing {
   }
 }
 
-type Names = { readonly dns: readonly string[]; readonly ip: readonly string[]; readonly uri: readonly string[] }
+type Names = {
+  readonly dns: readonly string[]
+  readonly ip: readonly string[]
+  readonly uri: readonly string[]
+}
 
 /** A request may ask for less than the policy gives, never for more. */
 function assertNames(asked: Names, entry: AgentEntry, spiffeId: string): void {
@@ -110,6 +120,9 @@ function assertNames(asked: Names, entry: AgentEntry, spiffeId: string): void {
     ...asked.uri.filter((name) => name !== spiffeId),
   ]
   if (outside.length > 0) {
-    throw new RotorError('ERR_SIGN_REFUSED', `names outside the policy of ${entry.name}: ${outside.join(', ')}`)
+    throw new RotorError(
+      'ERR_SIGN_REFUSED',
+      `names outside the policy of ${entry.name}: ${outside.join(', ')}`,
+    )
   }
 }

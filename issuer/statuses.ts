@@ -55,7 +55,10 @@ export class Statuses {
       this.#changed(status)
     } catch (cause) {
       const error = RotorError.from(cause)
-      this.#logger.warn({ code: error.code, agent: entry.key, err: error.message }, 'a status record was not taken')
+      this.#logger.warn(
+        { code: error.code, agent: entry.key, err: error.message },
+        'a status record was not taken',
+      )
     }
   }
 }

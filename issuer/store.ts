@@ -1,5 +1,11 @@
 /** What the issuer keeps on NATS: the bundle stream, the state record, and the buckets. Idempotent; every write is fenced. */
-import { jetstream, JetStreamApiError, jetstreamManager, RetentionPolicy, StorageType } from '@nats-io/jetstream'
+import {
+  JetStreamApiError,
+  jetstream,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+} from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import { openEnvelope, type Signer } from '../src/bundle/envelope.ts'
@@ -77,7 +83,10 @@ export async function writeState(
       ? await kv.create(STATE_KEY, encodeRecord(state))
       : await kv.update(STATE_KEY, encodeRecord(state), revision)
   } catch (cause) {
-    throw conflictOr(cause, `${names.stateBucket}/${STATE_KEY}: another issuer wrote after revision ${revision}`)
+    throw conflictOr(
+      cause,
+      `${names.stateBucket}/${STATE_KEY}: another issuer wrote after revision ${revision}`,
+    )
   }
 }
 
@@ -135,7 +144,10 @@ export async function publishBundle(
     })
     return ack.seq
   } catch (cause) {
-    throw conflictOr(cause, `${names.bundleSubject}: another bundle was published after sequence ${afterSequence}`)
+    throw conflictOr(
+      cause,
+      `${names.bundleSubject}: another bundle was published after sequence ${afterSequence}`,
+    )
   }
 }
 

@@ -3,7 +3,7 @@
  * proven. The first to take it is the canary of a version: when it has to put the old files back, nobody else starts.
  * The record is in the state bucket, so a restarted or a second issuer goes on with it.
  */
-import { jetstream, JetStreamApiError } from '@nats-io/jetstream'
+import { JetStreamApiError, jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { z } from 'zod'
@@ -33,12 +33,22 @@ export type TurnRecord = z.infer<typeof turnRecord>
 export const NO_TURN: TurnRecord = { v: 1, holder: null, until: 0, failed: null }
 
 /** The decision: the record after the request, or why not now. Pure. */
-export function takeTurn(record: TurnRecord, request: TurnRequest, now: Instant): { next: TurnRecord } | { refused: string; final: boolean } {
+export function takeTurn(
+  record: TurnRecord,
+  request: TurnRequest,
+  now: Instant,
+): { next: TurnRecord } | { refused: string; final: boolean } {
   const { agent, version } = request
   if (request.op === 'release') {
     const failed =
-      request.outcome === 'rolled-back' ? { agent, version } : record.failed?.agent === agent || (record.failed?.version ?? 0) < version ? null : record.failed
-    return { next: record.holder === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed } }
+      request.outcome === 'rolled-back'
+        ? { agent, version }
+        : record.failed?.agent === agent || (record.failed?.version ?? 0) < version
+          ? null
+          : record.failed
+    return {
+      next: record.holder === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed },
+    }
   }
   const { failed } = record
   if (failed !== null && failed.version === version && failed.agent !== agent) {
@@ -96,7 +106,10 @@ export class Turns {
     const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
     for (;;) {
       const entry = await kv.get(TURN_KEY)
-      const record = entry === null ? NO_TURN : decodeRecord(turnRecord, entry.value, `${this.#names.stateBucket}/${TURN_KEY}`)
+      const record =
+        entry === null
+          ? NO_TURN
+          : decodeRecord(turnRecord, entry.value, `${this.#names.stateBucket}/${TURN_KEY}`)
       const outcome = takeTurn(record, request, this.#clock.now())
       if ('refused' in outcome) return outcome
       try {
@@ -112,6 +125,12 @@ export class Turns {
   }
 
   #refusal(error: RotorError, retryAfter = WAIT): TurnAnswer {
-    return { ok: false, code: error.code, message: error.message, retryAfter, serverTime: formatInstant(this.#clock.now()) }
+    return {
+      ok: false,
+      code: error.code,
+      message: error.message,
+      retryAfter,
+      serverTime: formatInstant(this.#clock.now()),
+    }
   }
 }

@@ -22,6 +22,12 @@ export function connectionTarget(name: string, connection: MovableConnection): T
         throw RotorError.from(cause, 'ERR_NOTIFY_FAILED', `connection ${name}`)
       }
     },
-    prove: async ({ identity }) => ({ type: 'connection', name, ok: true, evidence, fingerprint: identity.leaf.sha256 }),
+    prove: async ({ identity }) => ({
+      type: 'connection',
+      name,
+      ok: true,
+      evidence,
+      fingerprint: identity.leaf.sha256,
+    }),
   }
 }

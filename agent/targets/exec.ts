@@ -20,7 +20,8 @@ export function execTarget(config: ExecTargetConfig): Target {
       await runCommand(config.command, config.timeout, signal)
     },
     prove: async ({ signal }) => {
-      if (config.check === undefined) return { type: 'exec', name, ok: true, evidence: 'the command ended with 0' }
+      if (config.check === undefined)
+        return { type: 'exec', name, ok: true, evidence: 'the command ended with 0' }
       await runCommand(config.check, config.timeout, signal)
       return { type: 'exec', name, ok: true, evidence: `${config.check[0]} ended with 0` }
     },

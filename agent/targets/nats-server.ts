@@ -17,13 +17,19 @@ export type NatsServerTargetConfig = Extract<TargetConfig, { type: 'nats-server'
 
 const LOOK_AGAIN = 25
 
-export function natsServerTarget(config: NatsServerTargetConfig, initial: IdentitySnapshot, clock: Clock = systemClock): Target {
+export function natsServerTarget(
+  config: NatsServerTargetConfig,
+  initial: IdentitySnapshot,
+  clock: Clock = systemClock,
+): Target {
   const client = config.listeners.find((l) => l.kind === 'client')
   /** Ids change when a server is started again, so the id is asked for each time. */
   const serverId = async (identity: IdentitySnapshot, signal: AbortSignal): Promise<string> => {
-    if (client === undefined) throw new RotorError('ERR_TARGET_UNREACHABLE', `${config.name}: no client listener is configured`)
+    if (client === undefined)
+      throw new RotorError('ERR_TARGET_UNREACHABLE', `${config.name}: no client listener is configured`)
     const result = await probeListener(client, { material: identity, signal })
-    if (result.serverId === undefined) throw new RotorError('ERR_TARGET_UNREACHABLE', `${client.address}: no server id in its INFO`)
+    if (result.serverId === undefined)
+      throw new RotorError('ERR_TARGET_UNREACHABLE', `${client.address}: no server id in its INFO`)
     return result.serverId
   }
   return {
@@ -33,7 +39,11 @@ export function natsServerTarget(config: NatsServerTargetConfig, initial: Identi
     check: async (signal) => {
       if (config.binary !== undefined) await assertExecutable(config.binary)
       await serverId(initial, signal).catch((cause) => {
-        throw new RotorError('ERR_TARGET_UNREACHABLE', `nats-server ${config.name}: ${RotorError.from(cause).message}`, { cause })
+        throw new RotorError(
+          'ERR_TARGET_UNREACHABLE',
+          `nats-server ${config.name}: ${RotorError.from(cause).message}`,
+          { cause },
+        )
       })
     },
     notify: async ({ identity, nc, signal }) => {
@@ -67,25 +77,39 @@ async function reloadBySignal(
   signal: AbortSignal,
 ): Promise<void> {
   if (config.pidFile === undefined) {
-    throw new RotorError('ERR_NOTIFY_FAILED', `${config.name} has no RELOAD request (before 2.10) and no pidFile is configured for SIGHUP`)
+    throw new RotorError(
+      'ERR_NOTIFY_FAILED',
+      `${config.name} has no RELOAD request (before 2.10) and no pidFile is configured for SIGHUP`,
+    )
   }
   if (config.binary !== undefined && config.configFile !== undefined) {
-    await runCommand([config.binary, '-t', '-c', config.configFile], config.timeout, signal).catch((cause) => {
-      throw new RotorError('ERR_RELOAD_REFUSED', `${config.name}: ${RotorError.from(cause).message}`, { cause })
-    })
+    await runCommand([config.binary, '-t', '-c', config.configFile], config.timeout, signal).catch(
+      (cause) => {
+        throw new RotorError('ERR_RELOAD_REFUSED', `${config.name}: ${RotorError.from(cause).message}`, {
+          cause,
+        })
+      },
+    )
   }
   const before = await configLoadTime(nc, id)
   await signalPidFile(config.pidFile, 'SIGHUP')
   const deadline = clock.now() + config.timeout
   while (before !== null && (await configLoadTime(nc, id)) === before) {
     if (clock.now() > deadline) {
-      throw new RotorError('ERR_RELOAD_REFUSED', `${config.name} did not load its configuration after SIGHUP; its log says why`)
+      throw new RotorError(
+        'ERR_RELOAD_REFUSED',
+        `${config.name} did not load its configuration after SIGHUP; its log says why`,
+      )
     }
     await sleep(LOOK_AGAIN, signal)
   }
 }
 
-async function untilProven(config: NatsServerTargetConfig, { identity, signal }: TargetContext, clock: Clock): Promise<void> {
+async function untilProven(
+  config: NatsServerTargetConfig,
+  { identity, signal }: TargetContext,
+  clock: Clock,
+): Promise<void> {
   const deadline = clock.now() + config.timeout
   for (;;) {
     const failed = await firstFailure(config, identity, signal)
@@ -95,15 +119,25 @@ async function untilProven(config: NatsServerTargetConfig, { identity, signal }:
   }
 }
 
-async function firstFailure(config: NatsServerTargetConfig, identity: IdentitySnapshot, signal: AbortSignal): Promise<RotorError | null> {
+async function firstFailure(
+  config: NatsServerTargetConfig,
+  identity: IdentitySnapshot,
+  signal: AbortSignal,
+): Promise<RotorError | null> {
   const failures = await Promise.all(
     config.listeners.map(async (listener) => {
       try {
-        assertProven(await probeListener(listener, { material: identity, signal }), { fingerprint: identity.leaf.sha256 })
+        assertProven(await probeListener(listener, { material: identity, signal }), {
+          fingerprint: identity.leaf.sha256,
+        })
         return null
       } catch (cause) {
         signal.throwIfAborted()
-        return RotorError.from(cause, 'ERR_PROOF_FAILED', `${config.name} ${listener.kind} ${listener.address}`)
+        return RotorError.from(
+          cause,
+          'ERR_PROOF_FAILED',
+          `${config.name} ${listener.kind} ${listener.address}`,
+        )
       }
     }),
   )

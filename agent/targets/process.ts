@@ -13,9 +13,13 @@ export async function readPid(pidFile: string): Promise<number> {
   const pid = Number(text.trim())
   // kill(0) and kill(-1) mean whole groups of processes: never from a file.
   if (!Number.isSafeInteger(pid) || pid < 2) {
-    throw new RotorError('ERR_TARGET_UNREACHABLE', `pid file ${pidFile}: expected a process id, found ${JSON.stringify(text.slice(0, 40))}`)
+    throw new RotorError(
+      'ERR_TARGET_UNREACHABLE',
+      `pid file ${pidFile}: expected a process id, found ${JSON.stringify(text.slice(0, 40))}`,
+    )
   }
-  if (!isAlive(pid)) throw new RotorError('ERR_TARGET_UNREACHABLE', `pid file ${pidFile}: process ${pid} is not running`)
+  if (!isAlive(pid))
+    throw new RotorError('ERR_TARGET_UNREACHABLE', `pid file ${pidFile}: process ${pid} is not running`)
   return pid
 }
 
@@ -40,20 +44,38 @@ export async function signalPidFile(pidFile: string, signal: NodeJS.Signals): Pr
 }
 
 /** Runs a command without a shell; returns what it printed. Throws ERR_NOTIFY_FAILED with its last words. */
-export function runCommand(command: readonly string[], timeout: Duration, signal: AbortSignal): Promise<string> {
+export function runCommand(
+  command: readonly string[],
+  timeout: Duration,
+  signal: AbortSignal,
+): Promise<string> {
   const [file = '', ...args] = command
   return new Promise((resolve, reject) => {
-    execFile(file, args, { timeout, signal, maxBuffer: 1024 * 1024, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
-      if (error === null) return resolve(stdout)
-      const words = (stderr.trim() || stdout.trim() || error.message).slice(-500)
-      reject(new RotorError('ERR_NOTIFY_FAILED', `${file} ended with ${error.code ?? error.signal ?? 'an error'}: ${words}`, { cause: error }))
-    })
+    execFile(
+      file,
+      args,
+      { timeout, signal, maxBuffer: 1024 * 1024, killSignal: 'SIGKILL' },
+      (error, stdout, stderr) => {
+        if (error === null) return resolve(stdout)
+        const words = (stderr.trim() || stdout.trim() || error.message).slice(-500)
+        reject(
+          new RotorError(
+            'ERR_NOTIFY_FAILED',
+            `${file} ended with ${error.code ?? error.signal ?? 'an error'}: ${words}`,
+            { cause: error },
+          ),
+        )
+      },
+    )
   })
 }
 
 /** Throws ERR_TARGET_UNREACHABLE when a command could never be started. */
 export async function assertExecutable(file: string): Promise<void> {
-  const places = isAbsolute(file) || file.includes('/') ? [file] : (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, file))
+  const places =
+    isAbsolute(file) || file.includes('/')
+      ? [file]
+      : (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, file))
   for (const place of places) {
     if (
       await access(place, constants.X_OK).then(

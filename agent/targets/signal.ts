@@ -24,8 +24,17 @@ export function signalTarget(config: SignalTargetConfig): Target {
         await runCommand(config.check, config.timeout, signal)
         return { type: 'signal', name: config.pidFile, ok: true, evidence: `${config.check[0]} ended with 0` }
       }
-      if (!isAlive(told)) throw new RotorError('ERR_PROOF_FAILED', `process ${told} of ${config.pidFile} ended after ${config.signal}`)
-      return { type: 'signal', name: config.pidFile, ok: true, evidence: `process ${told} is alive after ${config.signal}` }
+      if (!isAlive(told))
+        throw new RotorError(
+          'ERR_PROOF_FAILED',
+          `process ${told} of ${config.pidFile} ended after ${config.signal}`,
+        )
+      return {
+        type: 'signal',
+        name: config.pidFile,
+        ok: true,
+        evidence: `process ${told} is alive after ${config.signal}`,
+      }
     },
   }
 }

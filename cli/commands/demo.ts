@@ -21,7 +21,8 @@ const whole =
   (least: number) =>
   (text: string): number => {
     const value = Number(text)
-    if (!Number.isInteger(value) || value < least) throw new InvalidArgumentError(`expected a whole number, ${least} or more`)
+    if (!Number.isInteger(value) || value < least)
+      throw new InvalidArgumentError(`expected a whole number, ${least} or more`)
     return value
   }
 
@@ -81,8 +82,8 @@ class Screen {
 
   take(event: ChildEvent, progress: Progress): void {
     this.#progress = progress
-    if (!this.#live) return this.#output.event(event, renderLine(event, Date.now() - this.#began))
-    if (this.#timer !== null) return
+    if (!this.#live) this.#output.event(event, renderLine(event, Date.now() - this.#began))
+    if (!this.#live || this.#timer !== null) return
     process.stdout.write('\x1b[?1049h\x1b[?25l')
     this.#timer = setInterval(() => this.#draw(), REDRAW)
   }
@@ -112,14 +113,23 @@ function renderSummary(summary: DemoSummary): string {
     rotationMs: Record<string, number | null>
     servers: { name: string; version: string; servedEpoch: number | null }[]
   }
-  const words = (counts: Record<string, number>) => Object.entries(counts).map(([name, n]) => `${name} ${n}`).join(', ')
+  const words = (counts: Record<string, number>) =>
+    Object.entries(counts)
+      .map(([name, n]) => `${name} ${n}`)
+      .join(', ')
   return `${s.ok ? colour('green', 'ok') : colour('red', 'not ok')}: ${s.rotations} rotations, bundle ${s.bundleVersion}
 ${table([
   ['JetStream', words(s.jetstream)],
   ['core', words(s.core)],
   ['requests', words(s.requests)],
-  ['published to proven', `p50 ${s.rotationMs.p50} ms, p99 ${s.rotationMs.p99} ms, max ${s.rotationMs.max} ms`],
-  ...s.servers.map((server) => [server.name, `nats-server ${server.version} serves a leaf of epoch ${server.servedEpoch}`]),
+  [
+    'published to proven',
+    `p50 ${s.rotationMs.p50} ms, p99 ${s.rotationMs.p99} ms, max ${s.rotationMs.max} ms`,
+  ],
+  ...s.servers.map((server) => [
+    server.name,
+    `nats-server ${server.version} serves a leaf of epoch ${server.servedEpoch}`,
+  ]),
 ])}
 Core messages published while a service is between two connections do not reach it: see "Limits" in README.md.`
 }

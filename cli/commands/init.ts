@@ -39,15 +39,39 @@ servers, then "rotor issuer" and one "rotor agent" for each server and service.`
     .requiredOption('--out <dir>', 'directory to make; it must not exist or be empty')
     .option('--server <name=host[:client[:cluster]]>', 'a nats-server; again for each one', gather, [])
     .option('--service <name[=dnsName,...]>', 'a service; again for each one', gather, [])
-    .option('--publish <service=subject>', 'a subject the service may publish to; may be given again', gather, [])
-    .option('--subscribe <service=subject>', 'a subject the service may subscribe to; may be given again', gather, [])
-    .option('--stream <service=stream>', 'a JetStream stream the service may use; may be given again', gather, [])
+    .option(
+      '--publish <service=subject>',
+      'a subject the service may publish to; may be given again',
+      gather,
+      [],
+    )
+    .option(
+      '--subscribe <service=subject>',
+      'a subject the service may subscribe to; may be given again',
+      gather,
+      [],
+    )
+    .option(
+      '--stream <service=stream>',
+      'a JetStream stream the service may use; may be given again',
+      gather,
+      [],
+    )
     .option('--epoch <duration>', 'how long an authority signs', '6h')
     .option('--validity <duration>', 'how long an authority may be trusted (default: 4 epochs)')
-    .option('--lead <duration>', 'how long before its epoch an authority is prepared (default: 5m, at most a quarter epoch)')
+    .option(
+      '--lead <duration>',
+      'how long before its epoch an authority is prepared (default: 5m, at most a quarter epoch)',
+    )
     .option('--account <name>', 'NATS account of all nodes (default: the domain in upper case)')
-    .option('--passphrase-file <file>', 'encrypt root, authority and signer keys; the issuer reads the same file')
-    .option('--paths-as <dir>', 'where the directory will be when the nodes use it, such as /rotor in a container')
+    .option(
+      '--passphrase-file <file>',
+      'encrypt root, authority and signer keys; the issuer reads the same file',
+    )
+    .option(
+      '--paths-as <dir>',
+      'where the directory will be when the nodes use it, such as /rotor in a container',
+    )
     .option('--json', 'print the answer as JSON', false)
     .addHelpText(
       'after',
@@ -103,7 +127,10 @@ const scheduleOfOptions = (options: InitOptions) =>
 function serverPlan(text: string): ServerPlan {
   const match = /^([^=]+)=([^:=]+)(?::(\d+)(?::(\d+))?)?$/.exec(text)
   if (match === null) {
-    throw new RotorError('ERR_USAGE', `--server: expected name=host[:clientPort[:clusterPort]], found ${JSON.stringify(text)}`)
+    throw new RotorError(
+      'ERR_USAGE',
+      `--server: expected name=host[:clientPort[:clusterPort]], found ${JSON.stringify(text)}`,
+    )
   }
   const [, name = '', host = '', client = '4222', cluster = '6222'] = match
   return { name, host, clientPort: Number(client), clusterPort: Number(cluster) }
@@ -118,12 +145,20 @@ function servicePlans(options: InitOptions): ServicePlan[] {
     const pairs = options[flag].map((text): [string, string] => {
       const [name, subject] = text.split('=')
       if (!plans.some((plan) => plan.name === name) || subject === undefined) {
-        throw new RotorError('ERR_USAGE', `--${flag}: expected service=subject of a --service, found ${JSON.stringify(text)}`)
+        throw new RotorError(
+          'ERR_USAGE',
+          `--${flag}: expected service=subject of a --service, found ${JSON.stringify(text)}`,
+        )
       }
       return [name ?? '', subject]
     })
     return (name: string) => pairs.filter(([of]) => of === name).map(([, subject]) => subject)
   }
   const [publish, subscribe, streams] = [grants('publish'), grants('subscribe'), grants('stream')]
-  return plans.map((plan) => ({ ...plan, publish: publish(plan.name), subscribe: subscribe(plan.name), streams: streams(plan.name) }))
+  return plans.map((plan) => ({
+    ...plan,
+    publish: publish(plan.name),
+    subscribe: subscribe(plan.name),
+    streams: streams(plan.name),
+  }))
 }

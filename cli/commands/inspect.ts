@@ -17,7 +17,9 @@ export function addInspect(program: Command): void {
   program
     .command('inspect')
     .summary('tell what is in an identity directory, a bundle or a certificate file')
-    .description('Reads without a network. For a bundle it tells which signers of the bundle itself verify; whether you trust them is up to you.')
+    .description(
+      'Reads without a network. For a bundle it tells which signers of the bundle itself verify; whether you trust them is up to you.',
+    )
     .argument('<path>', 'identity directory, bundle (JWS) or PEM file')
     .option('--json', 'print the answer as JSON', false)
     .action(async (path: string, options: { json: boolean }) => {
@@ -54,13 +56,18 @@ async function inspectFile(file: string): Promise<Answer> {
   const bytes = await readFile(file)
   if (bytes.subarray(0, 1).toString() === '{') return inspectBundle(bytes)
   const found = parseCertificates(bytes.toString('utf8'), file)
-  return { value: { type: 'certificates', certificates: found.map(describe) }, text: certificates('certificate', found) }
+  return {
+    value: { type: 'certificates', certificates: found.map(describe) },
+    text: certificates('certificate', found),
+  }
 }
 
 async function inspectBundle(bytes: Uint8Array): Promise<Answer> {
   const envelope = openEnvelope(bytes)
   const payload = decodeRecord(bundlePayload, envelope.payload, 'bundle', 'ERR_BUNDLE_MALFORMED')
-  const signers = await Promise.all(payload.signers.map(async (key) => ({ kid: key.kid, signed: await envelope.verify(key) })))
+  const signers = await Promise.all(
+    payload.signers.map(async (key) => ({ kid: key.kid, signed: await envelope.verify(key) })),
+  )
   const rows = payload.authorities.map((a) => [`epoch ${a.epoch}`, a.status, a.sha256])
   return {
     value: { type: 'bundle', digest: payloadDigest(envelope.payload), payload, signers },

@@ -17,7 +17,15 @@ interface ProbeOptions {
   readonly json: boolean
 }
 
-const KINDS: readonly ListenerKind[] = ['client', 'cluster', 'gateway', 'leafnode', 'websocket', 'mqtt', 'monitoring']
+const KINDS: readonly ListenerKind[] = [
+  'client',
+  'cluster',
+  'gateway',
+  'leafnode',
+  'websocket',
+  'mqtt',
+  'monitoring',
+]
 
 export function addProbe(program: Command): void {
   program
@@ -36,14 +44,23 @@ something does not hold.`,
     .option('--json', 'print the answer as JSON', false)
     .action(async (address: string, options: ProbeOptions) => {
       const kind = KINDS.find((k) => k === options.kind)
-      if (kind === undefined) throw new RotorError('ERR_USAGE', `--kind: expected one of ${KINDS.join(', ')}, found ${options.kind}`)
+      if (kind === undefined)
+        throw new RotorError(
+          'ERR_USAGE',
+          `--kind: expected one of ${KINDS.join(', ')}, found ${options.kind}`,
+        )
       const output = makeOutput(options.json)
       const { signal, forget } = signalOfProcess()
       try {
-        const material = options.identity === undefined ? undefined : await readIdentity(resolve(options.identity))
+        const material =
+          options.identity === undefined ? undefined : await readIdentity(resolve(options.identity))
         const result = await probeListener(
           { kind, address, handshakeFirst: options.handshakeFirst },
-          { timeout: parseDuration(options.timeout, '--timeout'), signal, ...(material === undefined ? {} : { material }) },
+          {
+            timeout: parseDuration(options.timeout, '--timeout'),
+            signal,
+            ...(material === undefined ? {} : { material }),
+          },
         )
         const { served, servedChain, ...rest } = result
         const leaf = {
@@ -55,18 +72,27 @@ something does not hold.`,
           names: served.names,
         }
         const ok = result.trusted && result.accepted
-        const yes = (value: boolean, why: string | null) => (value ? colour('green', 'yes') : colour('red', `no: ${why ?? ''}`))
+        const yes = (value: boolean, why: string | null) =>
+          value ? colour('green', 'yes') : colour('red', `no: ${why ?? ''}`)
         output.answer(
           { type: 'probe', ok, ...rest, served: leaf, chainLength: servedChain.length },
           table([
-            ['listener', `${kind} ${address}${result.serverName === undefined ? '' : `, nats-server ${result.serverName} ${result.serverVersion ?? ''}`}`],
-            ['serves', `${leaf.subject.replaceAll('\n', ', ')}, issued by ${leaf.issuer.replaceAll('\n', ', ')}`],
+            [
+              'listener',
+              `${kind} ${address}${result.serverName === undefined ? '' : `, nats-server ${result.serverName} ${result.serverVersion ?? ''}`}`,
+            ],
+            [
+              'serves',
+              `${leaf.subject.replaceAll('\n', ', ')}, issued by ${leaf.issuer.replaceAll('\n', ', ')}`,
+            ],
             ['fingerprint', leaf.fingerprint],
             ['valid', `${leaf.notBefore} to ${leaf.notAfter}`],
             ['TLS', [result.tlsVersion, result.cipher, result.group].filter((x) => x !== null).join(', ')],
             ['verifies', yes(result.trusted, result.untrusted)],
             ['accepts us', yes(result.accepted, result.refused)],
-            ...(result.authorized === false ? [['user', colour('yellow', result.denied ?? 'not authorized')]] : []),
+            ...(result.authorized === false
+              ? [['user', colour('yellow', result.denied ?? 'not authorized')]]
+              : []),
           ]),
         )
         process.exitCode = ok ? 0 : 1

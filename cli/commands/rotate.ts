@@ -7,8 +7,8 @@ import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
 import { orderAnswer } from '../../src/wire/requests.ts'
 import { asOperator } from '../connection.ts'
 import { signalOfProcess } from '../daemon.ts'
-import { gatherOverview } from '../overview.ts'
 import { makeOutput } from '../output.ts'
+import { gatherOverview } from '../overview.ts'
 
 interface RotateOptions {
   readonly config: string
@@ -37,10 +37,23 @@ follow.`,
       const { signal, forget } = signalOfProcess()
       try {
         await asOperator(options.config, async ({ config, names, nc }) => {
-          const order = { v: 1, kind: 'rotate', force: options.force, reason: options.reason, by: userInfo().username, at: formatInstant(Date.now()) }
-          const reply = await nc.request(names.orderSubject, encodeRecord(order), { timeout: 10_000 }).catch((cause) => {
-            throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no issuer answers on ${names.orderSubject}`)
-          })
+          const order = {
+            v: 1,
+            kind: 'rotate',
+            force: options.force,
+            reason: options.reason,
+            by: userInfo().username,
+            at: formatInstant(Date.now()),
+          }
+          const reply = await nc
+            .request(names.orderSubject, encodeRecord(order), { timeout: 10_000 })
+            .catch((cause) => {
+              throw RotorError.from(
+                cause,
+                'ERR_NATS_UNAVAILABLE',
+                `no issuer answers on ${names.orderSubject}`,
+              )
+            })
           const answer = decodeRecord(orderAnswer, reply.data, names.orderSubject)
           if (!answer.ok) throw new RotorError(answer.code, answer.message)
           if (!options.wait) return output.answer({ type: 'ordered' }, 'The issuer accepted the order.')
@@ -52,7 +65,10 @@ follow.`,
             if (words !== said) output.note(words)
             said = words
             if (overview.phase === 'steady' && !overview.ordered) {
-              return output.answer({ type: 'rotated', epoch: overview.active, version: overview.version }, `Epoch ${overview.active} signs, proven on every node.`)
+              return output.answer(
+                { type: 'rotated', epoch: overview.active, version: overview.version },
+                `Epoch ${overview.active} signs, proven on every node.`,
+              )
             }
             await sleep(200, signal)
           }

@@ -31,7 +31,9 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
     .action(async (options: RunOptions) => {
       const output = makeOutput(options.json)
       const config = await readIssuerConfig(options.config)
-      const agentConfig = await readAgentConfig(options.agentConfig ?? join(dirname(options.config), 'agent.json'))
+      const agentConfig = await readAgentConfig(
+        options.agentConfig ?? join(dirname(options.config), 'agent.json'),
+      )
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
       const logger = makeLogger({ level: level(options.logLevel), name: 'issuer' })
       let issuer: IssuerHandle | null = null
@@ -51,7 +53,12 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
         onEvent: (event) => agentEvent(output, config.name, event),
       })
       try {
-        issuer = await startIssuer({ config, identity: agent.identity, logger, onEvent: (event) => issuerEvent(output, event) })
+        issuer = await startIssuer({
+          config,
+          identity: agent.identity,
+          logger,
+          onEvent: (event) => issuerEvent(output, event),
+        })
       } catch (cause) {
         await agent.stop()
         throw cause
@@ -73,7 +80,11 @@ its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
       const config = await readAgentConfig(options.config)
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
       const logger = makeLogger({ level: level(options.logLevel), name: config.agent })
-      const agent = await startAgent({ config, logger, onEvent: (event) => agentEvent(output, config.agent, event) })
+      const agent = await startAgent({
+        config,
+        logger,
+        onEvent: (event) => agentEvent(output, config.agent, event),
+      })
       output.event({ type: 'started', node: config.agent, at: formatInstant(Date.now()) }, null)
       await runUntilSignal([agent])
     })
@@ -87,7 +98,8 @@ function shared(command: Command): Command {
 }
 
 function level(text: string): string {
-  if (!LEVELS.includes(text)) throw new RotorError('ERR_USAGE', `--log-level: expected one of ${LEVELS.join(', ')}, found ${text}`)
+  if (!LEVELS.includes(text))
+    throw new RotorError('ERR_USAGE', `--log-level: expected one of ${LEVELS.join(', ')}, found ${text}`)
   return text
 }
 

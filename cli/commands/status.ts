@@ -51,7 +51,9 @@ export function addStatus(program: Command): void {
 const STATUS_COLOUR = { active: 'green', prepared: 'cyan', retiring: 'dim', tainted: 'red' } as const
 
 export function renderOverview(o: Overview): string {
-  const authorities = o.authorities.map((a) => colour(STATUS_COLOUR[a.status], `${a.epoch} ${a.status}`)).join(', ')
+  const authorities = o.authorities
+    .map((a) => colour(STATUS_COLOUR[a.status], `${a.epoch} ${a.status}`))
+    .join(', ')
   const head = `${colour('bold', `trust domain ${o.domain}`)}  bundle ${o.version}  ${o.phase}${o.ordered ? ' (rotate now)' : ''}
 authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
   const rows = o.agents.map(({ name, role, status }) => agentRow(o, name, role, status))
@@ -69,18 +71,31 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
   return [head, '', nodes, ...(servers.length === 0 ? [] : ['', ...servers]), '', waits].join('\n')
 }
 
-function agentRow(o: Overview, name: string, role: string, status: Overview['agents'][number]['status']): string[] {
+function agentRow(
+  o: Overview,
+  name: string,
+  role: string,
+  status: Overview['agents'][number]['status'],
+): string[] {
   if (status === null) return [name, role, colour('red', 'never reported')]
   const version = String(status.version)
   const epoch = String(status.leaf.issuerEpoch)
-  const error = status.lastError === null ? '' : colour('red', `${status.lastError.code} at version ${status.lastError.version}`)
+  const error =
+    status.lastError === null
+      ? ''
+      : colour('red', `${status.lastError.code} at version ${status.lastError.version}`)
   return [
     name,
     role,
     status.version >= o.version ? version : colour('yellow', version),
     status.leaf.issuerEpoch === o.active ? `epoch ${epoch}` : colour('yellow', `epoch ${epoch}`),
     relative(Date.parse(status.leaf.notAfter), o.at),
-    status.state === 'applied' ? 'applied' : colour(status.state === 'applying' ? 'cyan' : 'red', `${status.state} ${status.step === 'idle' ? '' : status.step}`.trim()),
+    status.state === 'applied'
+      ? 'applied'
+      : colour(
+          status.state === 'applying' ? 'cyan' : 'red',
+          `${status.state} ${status.step === 'idle' ? '' : status.step}`.trim(),
+        ),
     error || status.targets.map((t) => `${t.type} ${t.ok ? 'ok' : 'failed'}`).join(', '),
   ]
 }

@@ -7,7 +7,11 @@ import type { Instant } from '../../src/time.ts'
 export interface LeafRequest {
   readonly publicKey: KeyObject
   readonly commonName: string
-  readonly names: { readonly dns: readonly string[]; readonly ip: readonly string[]; readonly uri: readonly string[] }
+  readonly names: {
+    readonly dns: readonly string[]
+    readonly ip: readonly string[]
+    readonly uri: readonly string[]
+  }
   readonly notBefore: Instant
   /** Cut to the end of the authority: a leaf never outlives its issuer. */
   readonly notAfter: Instant
@@ -19,7 +23,10 @@ export interface LeafRequest {
  */
 export interface Authority {
   /** Makes key and certificate of an epoch, or returns the ones it has. The authority does not sign by this. */
-  prepare(epoch: Epoch, window: { readonly notBefore: Instant; readonly notAfter: Instant }): Promise<HeldAuthority>
+  prepare(
+    epoch: Epoch,
+    window: { readonly notBefore: Instant; readonly notAfter: Instant },
+  ): Promise<HeldAuthority>
   /** Every authority with a key, oldest first. */
   list(): Promise<readonly HeldAuthority[]>
   /** Issues a leaf; the chain in PEM, leaf first, then the authority. Throws ERR_AUTHORITY_MISSING. */

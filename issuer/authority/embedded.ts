@@ -28,11 +28,22 @@ export interface EmbeddedOptions {
 }
 
 /** Makes the root of a new domain; refuses a directory that already has one. */
-export async function createRoot(options: EmbeddedOptions & { notBefore: Instant; notAfter: Instant }): Promise<string> {
+export async function createRoot(
+  options: EmbeddedOptions & { notBefore: Instant; notAfter: Instant },
+): Promise<string> {
   const keyPair = await generateKeyPair('P-384')
-  const certificate = await issueRoot({ domain: options.domain, keyPair, notBefore: options.notBefore, notAfter: options.notAfter })
+  const certificate = await issueRoot({
+    domain: options.domain,
+    keyPair,
+    notBefore: options.notBefore,
+    notAfter: options.notAfter,
+  })
   await mkdir(options.dir, { recursive: true, mode: 0o700 })
-  await writeFileDurable(join(options.dir, 'root.key'), privateKeyToPem(keyPair.privateKey, options.passphrase), 0o600)
+  await writeFileDurable(
+    join(options.dir, 'root.key'),
+    privateKeyToPem(keyPair.privateKey, options.passphrase),
+    0o600,
+  )
   await writeFileDurable(join(options.dir, 'root.crt'), certificate, 0o644)
   return certificate
 }
@@ -100,10 +111,20 @@ export class EmbeddedAuthority implements Authority {
   async #create(epoch: Epoch, window: { notBefore: Instant; notAfter: Instant }): Promise<void> {
     const root = await this.#keyed(this.#options.dir, 'root')
     const keyPair = await generateKeyPair()
-    const certificate = await issueAuthority({ domain: this.#options.domain, epoch, keyPair, root, ...window })
+    const certificate = await issueAuthority({
+      domain: this.#options.domain,
+      epoch,
+      keyPair,
+      root,
+      ...window,
+    })
     await mkdir(this.#authorities, { recursive: true, mode: 0o700 })
     const temporary = await mkdtemp(join(this.#authorities, '.new-'))
-    await writeFileDurable(join(temporary, 'ca.key'), privateKeyToPem(keyPair.privateKey, this.#options.passphrase), 0o600)
+    await writeFileDurable(
+      join(temporary, 'ca.key'),
+      privateKeyToPem(keyPair.privateKey, this.#options.passphrase),
+      0o600,
+    )
     await writeFileDurable(join(temporary, 'ca.crt'), certificate, 0o644)
     await rename(temporary, this.#folder(epoch))
     await fsyncDir(this.#authorities)
@@ -122,14 +143,22 @@ export class EmbeddedAuthority implements Authority {
     const keyFile = join(dir, `${name}.key`)
     const certificateFile = join(dir, `${name}.crt`)
     return {
-      certificate: parseCertificate(await this.#read(certificateFile), certificateFile, 'ERR_AUTHORITY_MISSING'),
+      certificate: parseCertificate(
+        await this.#read(certificateFile),
+        certificateFile,
+        'ERR_AUTHORITY_MISSING',
+      ),
       privateKey: privateKeyFromPem(await this.#read(keyFile), this.#options.passphrase, keyFile),
     }
   }
 
   async #read(file: string): Promise<string> {
     return readFile(file, 'utf8').catch((cause) => {
-      throw new RotorError('ERR_AUTHORITY_MISSING', `expected ${file} of the embedded authority: ${cause.message}`, { cause })
+      throw new RotorError(
+        'ERR_AUTHORITY_MISSING',
+        `expected ${file} of the embedded authority: ${cause.message}`,
+        { cause },
+      )
     })
   }
 }

@@ -65,7 +65,11 @@ export class RebuiltConnection implements AsyncDisposable {
       this.#nc = nc
     } catch (cause) {
       await nc.close()
-      throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', 'the service could not start on its new connection')
+      throw RotorError.from(
+        cause,
+        'ERR_NATS_UNAVAILABLE',
+        'the service could not start on its new connection',
+      )
     }
   }
 

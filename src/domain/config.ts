@@ -88,7 +88,12 @@ const target = z.discriminatedUnion('type', [
     binary: z.string().optional(),
     timeout: durationText.prefault('10s'),
   }),
-  z.strictObject({ type: z.literal('signal'), pidFile: z.string(), signal: z.enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2']).default('SIGHUP'), ...check }),
+  z.strictObject({
+    type: z.literal('signal'),
+    pidFile: z.string(),
+    signal: z.enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2']).default('SIGHUP'),
+    ...check,
+  }),
   z.strictObject({ type: z.literal('exec'), command: z.array(z.string()).min(1), ...check }),
 ])
 export type TargetConfig = z.infer<typeof target>
@@ -116,9 +121,11 @@ export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
   const names = config.agents.map((agent) => agent.name)
   const twice = names.filter((name, i) => names.indexOf(name) !== i)
   const problems = twice.map((name) => `agents: ${JSON.stringify(name)} is there twice`)
-  if (!names.includes(config.name)) problems.push(`agents: expected an entry for the issuer itself, ${JSON.stringify(config.name)}`)
+  if (!names.includes(config.name))
+    problems.push(`agents: expected an entry for the issuer itself, ${JSON.stringify(config.name)}`)
   for (const agent of config.agents) {
-    if (agent.role === 'server' && agent.listeners.length === 0) problems.push(`agents.${agent.name}.listeners: a server needs at least one`)
+    if (agent.role === 'server' && agent.listeners.length === 0)
+      problems.push(`agents.${agent.name}.listeners: a server needs at least one`)
   }
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', `${file}: ${problems.join('; ')}`)
   const at = absolute(file)
@@ -134,7 +141,11 @@ export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
 export async function readAgentConfig(file: string): Promise<AgentConfig> {
   const config = await readConfig(agentSchema, file)
   const at = absolute(file)
-  return { ...config, identity: at(config.identity), targets: config.targets.map((t) => absoluteTarget(t, at)) }
+  return {
+    ...config,
+    identity: at(config.identity),
+    targets: config.targets.map((t) => absoluteTarget(t, at)),
+  }
 }
 
 function absoluteTarget(t: TargetConfig, at: (path: string) => string): TargetConfig {

@@ -32,7 +32,8 @@ export class Link {
 
   /** The live connection. Throws ERR_NATS_UNAVAILABLE while there is none. */
   get nc(): NatsConnection {
-    if (this.#session === null) throw new RotorError('ERR_NATS_UNAVAILABLE', 'no control connection to NATS at the moment')
+    if (this.#session === null)
+      throw new RotorError('ERR_NATS_UNAVAILABLE', 'no control connection to NATS at the moment')
     return this.#session.nc
   }
 
@@ -80,7 +81,9 @@ export class Link {
   /** Keeps a connection up until `signal` aborts, then detaches and drains. */
   async run(signal: AbortSignal): Promise<void> {
     const backoff = new Backoff({ base: 200, max: 10_000 })
-    const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    const aborted = new Promise<void>((resolve) =>
+      signal.addEventListener('abort', () => resolve(), { once: true }),
+    )
     while (!signal.aborted) {
       try {
         if (this.#session === null) await this.#alone(async () => this.#use(await this.#start()))
@@ -90,7 +93,10 @@ export class Link {
         await Promise.race([session.nc.closed(), aborted])
         if (!signal.aborted && this.#session === session) {
           this.#session = null
-          this.#logger.warn({ code: 'ERR_NATS_UNAVAILABLE' }, 'the control connection was closed, opening a new one')
+          this.#logger.warn(
+            { code: 'ERR_NATS_UNAVAILABLE' },
+            'the control connection was closed, opening a new one',
+          )
         }
       } catch (cause) {
         const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
@@ -135,6 +141,8 @@ export class Link {
 
 async function detachAll(session: Session, logger: Logger): Promise<void> {
   for (const detach of session.detach.values()) {
-    await detach().catch((cause) => logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'))
+    await detach().catch((cause) =>
+      logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'),
+    )
   }
 }

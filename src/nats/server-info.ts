@@ -45,18 +45,23 @@ const answer = z.object({
 const varz = z.object({ config_load_time: z.iso.datetime({ offset: true }) })
 
 /**
- * Tells the server with this id to read its configuration again, and waits until it did. `'unsupported'`: nobody
- * answers this subject (before 2.10, or there is no server with this id). Throws ERR_RELOAD_REFUSED with the
- * server's own text when it keeps the old configuration, ERR_NATS_UNAVAILABLE when no answer comes in `timeout` ms
- * (the reload may have happened), ERR_NATS_DENIED when this user may not ask.
+ * Tells the server with this id to read its configuration again, and waits until it did. `'unsupported'`: the server
+ * is older than 2.10, or its RELOAD is not imported. Throws ERR_RELOAD_REFUSED with the server's own text when it
+ * keeps the old configuration, ERR_NATS_UNAVAILABLE when no answer comes in `timeout` ms (the reload may have
+ * happened), ERR_NATS_DENIED when this user may not ask.
  */
 export async function reloadServer(
   nc: NatsConnection,
   serverId: string,
   timeout: Duration = 5000,
 ): Promise<'reloaded' | 'unsupported'> {
-  const subject = serverSubject(serverId, 'RELOAD')
-  const reply = await request(nc, subject, timeout)
+  // Through a service import, a 2.9 server is silent where there is no responder: its version is asked first.
+  const known = await request(nc, serverSubject(serverId, 'VARZ'), timeout)
+  if (known === null) {
+    throw new RotorError('ERR_NATS_UNAVAILABLE', `no server with the id ${serverId} answers`)
+  }
+  if (isBefore210(known.server.ver)) return 'unsupported'
+  const reply = await request(nc, serverSubject(serverId, 'RELOAD'), timeout)
   if (reply === null) return 'unsupported'
   if (reply.error === undefined) return 'reloaded'
   throw new RotorError('ERR_RELOAD_REFUSED', `${reply.server.name}: ${reply.error.description}`, {
@@ -66,7 +71,8 @@ export async function reloadServer(
 
 /**
  * When the server last loaded its configuration, as it writes it (RFC 3339); changes with each successful reload
- * and only then. Null when the server does not answer this subject. Throws as `reloadServer`.
+ * and only then. Null when nobody answers for this server (before 2.10 that is ERR_NATS_UNAVAILABLE, after
+ * `timeout` ms). Throws as `reloadServer`.
  */
 export async function configLoadTime(
   nc: NatsConnection,
@@ -108,6 +114,12 @@ export async function discoverServers(
     throw new RotorError('ERR_NATS_UNAVAILABLE', `${subject}: no server answered within ${timeout} ms`)
   }
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+}
+
+/** The RELOAD request came with 2.10. A version that we can not read is a newer one. */
+function isBefore210(version: string): boolean {
+  const [major = 0, minor = 0] = (/^v?(\d+)\.(\d+)/.exec(version)?.slice(1) ?? ['99', '0']).map(Number)
+  return major < 2 || (major === 2 && minor < 10)
 }
 
 /** Null when there are no responders. */
