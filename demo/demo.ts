@@ -52,7 +52,6 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
     options.onEvent(event, progress)
   }
   const phase = (text: string): void => {
-    options.signal.throwIfAborted()
     tell({ type: 'phase', text, at: new Date().toISOString() })
   }
 
@@ -70,6 +69,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
   })
   phase('starting three nats-servers with TLS')
   await domain.startServers()
+  options.signal.throwIfAborted()
   phase('starting the issuer, the agents and the services')
   await Promise.all([
     domain.startIssuer(),
@@ -82,6 +82,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
   phase('everything runs; the first rotation begins shortly before the first epoch ends')
 
   await untilDone(domain, progress, options)
+  // Without a number of epochs, stopping is how it ends; otherwise it is how it is given up.
+  if (options.epochs > 0 || progress.rotations === 0) options.signal.throwIfAborted()
   phase('the publishers stop, late messages are waited for')
   await settle(domain, services, progress)
   const findings = await inspectAtRest(domain)

@@ -2,6 +2,7 @@
  * A whole trust domain on this machine: real nats-servers, an issuer, an agent for each node, each in its own
  * process, in one directory. The demo, the tests and the benchmarks run on it.
  */
+import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -75,6 +76,10 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
     ...(options.policy === undefined ? {} : { policy: options.policy }),
   })
 
+  // A second Ctrl-C ends this process at once; the kernel ends the others then, and the files go here.
+  const removeNow = () => rmSync(root, { recursive: true, force: true })
+  if (options.dir === undefined) process.once('exit', removeNow)
+
   const servers: NatsServerProcess[] = []
   const children = new Map<string, Child>()
   const logFile = (name: string) => join(logs, `${name}.log`)
@@ -122,6 +127,7 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
     stop: async () => {
       await Promise.all([...children.values()].map((child) => child.stop()))
       await Promise.all(servers.map((server) => server.stop()))
+      process.off('exit', removeNow)
       if (options.dir === undefined) await rm(root, { recursive: true, force: true })
     },
     [Symbol.asyncDispose]: () => domain.stop(),

@@ -196,11 +196,6 @@ export const ERRORS = {
 
   // rotation
   ERR_TURN_REFUSED: entry(75, 'it is not the turn of this server', 'wait; `rotor status` names who has it'),
-  ERR_ROTATION_HELD: entry(
-    75,
-    'the rotation waits for the named nodes',
-    'bring them back, or `rotor rotate --force`',
-  ),
   ERR_ORDER_REFUSED: entry(75, 'the order does not fit the state of the rotation', 'see `rotor status`'),
   ERR_CLOCK_SKEW: entry(75, 'the clock of this node is too far off', 'synchronise the clock'),
   ERR_ABORTED: entry(130, 'stopped on request', 'nothing'),

@@ -4,7 +4,7 @@ import { makeSchedule } from '../schedule.ts'
 import { type Duration, formatInstant, type Instant } from '../time.ts'
 import { type Certificate, parseCertificate } from '../trust/certificate.ts'
 import { assertCurrent, assertIssuedBy, assertUnderstood } from '../trust/chain.ts'
-import { weakness } from '../trust/signature.ts'
+import { weakness } from '../trust/keys.ts'
 import {
   BUNDLE_FORMAT,
   type BundlePayload,

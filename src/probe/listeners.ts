@@ -55,7 +55,7 @@ const MAX_HTTP = 256 * 1024
 /** Milliseconds without ticket or refusal after which a silent listener is made to speak. */
 const QUIET = 500
 /** Milliseconds in which a server closes that refuses after the handshake: `pinned_certs` is checked there. */
-const SETTLE = 50
+const SETTLE = 100
 
 /** Does this kind send INFO in plain text before TLS? Routes and gateways start TLS at once (route.go, gateway.go). */
 export const startsPlain = (kind: ListenerKind): boolean => kind === 'client' || kind === 'leafnode'
@@ -112,7 +112,7 @@ async function talkClient(dial: Dial, label: string, about: Talk): Promise<Findi
     const [verb = '', rest = ''] = split(line.value)
     if (verb === 'PONG') return { ...accepted('data', server), authorized: true }
     if (verb === '-ERR') {
-      return { ...accepted('data', server), authorized: false, denied: rest.replace(/^'|'$/g, '') }
+      return { ...accepted('data', server), authorized: false, denied: printable(rest.replace(/^'|'$/g, '')) }
     }
     if (verb !== 'INFO' && verb !== 'PING' && verb !== '+OK') {
       throw new RotorError(
@@ -219,6 +219,9 @@ async function readStatus(dial: Dial, label: string): Promise<{ value: number } 
   }
   return { value: Number(status) }
 }
+
+/** The words of a stranger, fit for one line of a log. */
+const printable = (text: string): string => text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 
 const split = (line: string): [string, string] => {
   const space = line.search(/[ \t]/)

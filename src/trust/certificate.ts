@@ -1,12 +1,22 @@
 /**
  * What does this certificate say? The only place that reads certificates. OpenSSL (through node:crypto) parses and
- * checks the structure; the extensions it does not show are read here from the same bytes.
+ * checks the structure; the extensions, of which it shows few, are read with the X.509 library from the same bytes.
  */
 import { createHash, X509Certificate } from 'node:crypto'
 import { RotorError, type RotorErrorCode } from '../errors.ts'
 import type { Instant } from '../time.ts'
-import { context, DerReader, readBoolean, readDer, readOid, readSequence, readUnsigned, TAG } from './der.ts'
 import { spkiSha256 } from './keys.ts'
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  type Extension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  ParsedCertificate,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+} from './library.ts'
 import { type Names, NO_NAMES, readNames } from './names.ts'
 import { decodePem, encodePem } from './pem.ts'
 
@@ -75,41 +85,48 @@ export function parseCertificates(
   )
 }
 
+/** Those that were read last, by fingerprint: the same few authorities are read again and again. */
+const known = new Map<string, Certificate>()
+const MAX_KNOWN = 512
+
 function fromDer(bytes: Uint8Array, what: string, code: RotorErrorCode): Certificate {
   if (bytes.length > MAX_DER) throw new RotorError(code, `${what}: expected at most ${MAX_DER} bytes of DER`)
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const found = known.get(sha256)
+  if (found !== undefined) return found
   try {
-    // X509Certificate also takes PEM: the first byte decides that these bytes are DER.
-    if (bytes[0] !== TAG.sequence) throw new SyntaxError('DER: expected a sequence')
-    const x509 = new X509Certificate(bytes)
-    const der = new Uint8Array(bytes)
-    if (!x509.raw.equals(der)) throw new SyntaxError('DER: unexpected bytes after the certificate')
-    return Object.freeze({
-      pem: encodePem('CERTIFICATE', der),
-      der,
-      sha256: createHash('sha256').update(der).digest('hex'),
-      spkiSha256: spkiSha256(x509.publicKey),
-      subject: oneLine(x509.subject),
-      issuer: oneLine(x509.issuer),
-      serial: x509.serialNumber.toLowerCase(),
-      notBefore: instant(x509.validFromDate),
-      notAfter: instant(x509.validToDate),
-      ...readExtensions(der),
-      x509,
-    })
+    const certificate = read(new Uint8Array(bytes), sha256)
+    const [oldest] = known.keys()
+    if (known.size >= MAX_KNOWN && oldest !== undefined) known.delete(oldest)
+    known.set(sha256, certificate)
+    return certificate
   } catch (cause) {
     throw new RotorError(code, `${what}: expected an X.509 certificate: ${messageOf(cause)}`, { cause })
   }
 }
 
+function read(der: Uint8Array, sha256: string): Certificate {
+  const x509 = new X509Certificate(der)
+  // X509Certificate also takes PEM, and passes over what follows the certificate.
+  if (!x509.raw.equals(der)) throw new SyntaxError('expected the certificate in DER and nothing else')
+  return Object.freeze({
+    pem: encodePem('CERTIFICATE', der),
+    der,
+    sha256,
+    spkiSha256: spkiSha256(x509.publicKey),
+    subject: oneLine(x509.subject),
+    issuer: oneLine(x509.issuer),
+    serial: x509.serialNumber.toLowerCase(),
+    notBefore: instant(x509.validFromDate),
+    notAfter: instant(x509.validToDate),
+    ...readExtensions(new ParsedCertificate(der).extensions),
+    x509,
+  })
+}
+
 /** The subject as it is encoded: the issuer field of what this certificate signs has the same bytes. */
 export function encodedSubject(certificate: Certificate): Uint8Array {
-  const tbs = new DerReader(readSequence(certificate.der).next(TAG.sequence).content)
-  tbs.optional(context(0)) // version
-  tbs.next(TAG.integer) // serialNumber
-  tbs.next(TAG.sequence) // signature
-  tbs.next(TAG.sequence) // issuer
-  tbs.next(TAG.sequence) // validity
-  return tbs.next(TAG.sequence).raw
+  return new Uint8Array(new ParsedCertificate(certificate.der).subjectName.toArrayBuffer())
 }
 
 type Extensions = Pick<
@@ -124,10 +141,7 @@ type Extensions = Pick<
   | 'unknownCritical'
 >
 
-/** Bit 5 of KeyUsage, counted from the highest bit (RFC 5280 4.2.1.3). */
-const KEY_CERT_SIGN = 0x04
-
-function readExtensions(certificate: Uint8Array): Extensions {
+function readExtensions(extensions: readonly Extension[]): Extensions {
   const found: { -readonly [K in keyof Extensions]: Extensions[K] } = {
     ca: false,
     pathLength: null,
@@ -138,47 +152,48 @@ function readExtensions(certificate: Uint8Array): Extensions {
     authorityKeyId: null,
     unknownCritical: [],
   }
-  const tbs = new DerReader(readSequence(certificate).next(TAG.sequence).content)
-  const list = tbs.rest().find(({ tag }) => tag === context(3))
-  if (list === undefined) return found
   const seen = new Set<string>()
-  for (const extension of readSequence(list.content).rest()) {
-    const fields = readSequence(extension.raw)
-    const id = readOid(fields.next(TAG.oid).content)
-    const flag = fields.optional(TAG.boolean)
-    const critical = flag !== undefined && readBoolean(flag.content)
-    const value = fields.next(TAG.octetString).content
-    fields.end()
+  for (const each of extensions) {
     // RFC 5280 4.2: at most one instance of each; two readers could pick different ones.
-    if (seen.has(id)) throw new SyntaxError(`extension ${id} appears twice`)
-    seen.add(id)
-    if (id === '2.5.29.19') Object.assign(found, readBasicConstraints(value))
-    else if (id === '2.5.29.15')
-      found.keyCertSign = ((readDer(value, TAG.bitString).content[1] ?? 0) & KEY_CERT_SIGN) !== 0
-    else if (id === '2.5.29.37')
-      found.usages = readSequence(value)
-        .rest()
-        .map((usage) => readOid(usage.content))
-    else if (id === '2.5.29.17') found.names = readNames(value)
-    else if (id === '2.5.29.14') found.subjectKeyId = hex(readDer(value, TAG.octetString).content)
-    else if (id === '2.5.29.35') found.authorityKeyId = readAuthorityKeyId(value)
-    else if (critical) found.unknownCritical = [...found.unknownCritical, id]
+    if (seen.has(each.type)) throw new SyntaxError(`extension ${each.type} appears twice`)
+    seen.add(each.type)
+    if (each instanceof BasicConstraintsExtension) {
+      found.ca = each.ca
+      found.pathLength = pathLengthOf(each)
+      assertSame(each, new BasicConstraintsExtension(each.ca, each.pathLength, each.critical))
+    } else if (each instanceof KeyUsagesExtension) {
+      found.keyCertSign = (each.usages & KeyUsageFlags.keyCertSign) !== 0
+      assertSame(each, new KeyUsagesExtension(each.usages, each.critical))
+    } else if (each instanceof ExtendedKeyUsageExtension) {
+      found.usages = each.usages.map(String)
+      assertSame(each, new ExtendedKeyUsageExtension(each.usages, each.critical))
+    } else if (each instanceof SubjectAlternativeNameExtension) found.names = readNames(each)
+    else if (each instanceof SubjectKeyIdentifierExtension) {
+      found.subjectKeyId = each.keyId
+      assertSame(each, new SubjectKeyIdentifierExtension(each.keyId, each.critical))
+    } else if (each instanceof AuthorityKeyIdentifierExtension) {
+      found.authorityKeyId = each.keyId ?? null
+      // With name and serial number of the issuer too the library can not write it again.
+      if (each.keyId !== undefined && each.certId === undefined) {
+        assertSame(each, new AuthorityKeyIdentifierExtension(each.keyId, each.critical))
+      }
+    } else if (each.critical) found.unknownCritical = [...found.unknownCritical, each.type]
   }
   return found
 }
 
-function readBasicConstraints(value: Uint8Array): Pick<Extensions, 'ca' | 'pathLength'> {
-  const fields = readSequence(value)
-  const flag = fields.optional(TAG.boolean)
-  const ca = flag !== undefined && readBoolean(flag.content)
-  const limit = fields.optional(TAG.integer)
-  fields.end()
-  return { ca, pathLength: limit === undefined ? null : readUnsigned(limit.content) }
+function pathLengthOf({ pathLength }: BasicConstraintsExtension): number | null {
+  if (pathLength === undefined) return null
+  // The library also gives a negative number, and one over 32 bits as text.
+  if (!Number.isInteger(pathLength) || pathLength < 0) throw new SyntaxError('expected a small path length')
+  return pathLength
 }
 
-function readAuthorityKeyId(value: Uint8Array): string | null {
-  const keyId = readSequence(value).optional(context(0, false))
-  return keyId === undefined ? null : hex(keyId.content)
+/** The library reads BER and passes over bytes after the value: what was read must be all that stands there. */
+function assertSame(read: Extension, written: Extension): void {
+  if (!Buffer.from(read.value).equals(Buffer.from(written.value))) {
+    throw new SyntaxError(`expected extension ${read.type} in DER`)
+  }
 }
 
 function instant(date: Date): Instant {
@@ -187,6 +202,5 @@ function instant(date: Date): Instant {
   return value
 }
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const oneLine = (name: string | undefined): string => (name ?? '').split('\n').join(', ')
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -1,4 +1,4 @@
-/** Key pairs: which kinds we make, how they are kept as PEM, and the one fingerprint of a public key. */
+/** Key pairs: which kinds we make and accept, how they are kept as PEM, and the one fingerprint of a public key. */
 import { createHash, createPrivateKey, generateKeyPair as generate, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import { RotorError } from '../errors.ts'
@@ -69,4 +69,20 @@ export function spkiSha256(publicKey: KeyObject): string {
   return createHash('sha256')
     .update(publicKey.export({ type: 'spki', format: 'der' }))
     .digest('hex')
+}
+
+/** Kind and curve of a key in the words of node:crypto: `ec prime256v1`, `rsa`, `ed25519`. */
+export function kindOf(key: KeyObject): string {
+  const curve = key.asymmetricKeyDetails?.namedCurve
+  return curve === undefined ? `${key.asymmetricKeyType}` : `${key.asymmetricKeyType} ${curve}`
+}
+
+const ACCEPTED_KINDS = new Set(['ec prime256v1', 'ec secp384r1', 'ec secp521r1', 'rsa', 'ed25519'])
+
+/** Why this public key is too weak or of no kind we use; null when it is good. RSA needs 2048 to 8192 bits. */
+export function weakness(publicKey: KeyObject): string | null {
+  const kind = kindOf(publicKey)
+  if (!ACCEPTED_KINDS.has(kind)) return `expected a P-256, P-384, P-521, Ed25519 or RSA key, found ${kind}`
+  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 2048
+  return bits < 2048 || bits > 8192 ? `expected an RSA key of 2048 to 8192 bits, found ${bits}` : null
 }

@@ -1,6 +1,12 @@
-/** The names in a certificate, from and to DER: SubjectAltName (RFC 5280 4.2.1.6) and the subject (4.1.2.6). */
+/** The names in a certificate or request: SubjectAltName (RFC 5280 4.2.1.6) and the subject (4.1.2.6). */
 import { isIP } from 'node:net'
-import { context, DerReader, der, oid, readAscii, readOid, readSequence, sequence, TAG, utf8 } from './der.ts'
+import {
+  Extension,
+  GeneralNames,
+  type JsonGeneralNames,
+  Name,
+  type SubjectAlternativeNameExtension,
+} from './library.ts'
 
 export interface Names {
   readonly dns: readonly string[]
@@ -10,28 +16,44 @@ export interface Names {
 
 export const NO_NAMES: Names = { dns: [], ip: [], uri: [] }
 
-const DNS = context(2, false)
-const URI = context(6, false)
-const IP = context(7, false)
+const SUBJECT_ALT_NAME = '2.5.29.17'
 
-/** The DNS, IP and URI names of a GeneralNames value; other kinds are passed over. IPs in RFC 5952 form. */
-export function readNames(value: Uint8Array): Names {
+/**
+ * The DNS, IP and URI names of an extension; other kinds are passed over. IPs in RFC 5952 form. Throws SyntaxError
+ * for bytes that another reader could take for another name.
+ */
+export function readNames(extension: SubjectAlternativeNameExtension): Names {
   const names = { dns: [] as string[], ip: [] as string[], uri: [] as string[] }
-  for (const { tag, content } of readSequence(value).rest()) {
-    if (tag === DNS) names.dns.push(readAscii(content))
-    else if (tag === URI) names.uri.push(readAscii(content))
-    else if (tag === IP) names.ip.push(ipFromBytes(content))
+  for (const { type, value } of extension.names.items) {
+    if (type === 'dns') names.dns.push(assertAscii(value))
+    else if (type === 'url') names.uri.push(assertAscii(value))
+    else if (type === 'ip') {
+      if (isIP(value) === 0) throw new SyntaxError('expected an IP address of 4 or 16 bytes')
+      names.ip.push(value)
+    }
+  }
+  if (!Buffer.from(extension.names.rawData).equals(Buffer.from(extension.value))) {
+    throw new SyntaxError('expected the names in DER')
   }
   return names
 }
 
-/** GeneralNames in DER. Throws TypeError for a name that is no DNS name, IP address or absolute URI. */
-export function writeNames(names: Names): Buffer {
-  return sequence(
-    ...names.dns.map((name) => der(DNS, ascii(name, DNS_NAME, 'DNS name'))),
-    ...names.ip.map((address) => der(IP, ipToBytes(address))),
-    ...names.uri.map((uri) => der(URI, ascii(uri, ABSOLUTE_URI, 'absolute URI'))),
-  )
+/** A SubjectAltName extension. Throws TypeError for a name that is no DNS name, IP address or absolute URI. */
+export function writeNames(names: Names): Extension {
+  assertNames(names)
+  const list: JsonGeneralNames = [
+    ...names.dns.map((value) => ({ type: 'dns' as const, value })),
+    ...names.ip.map((address) => ({ type: 'ip' as const, value: canonicalIp(address) })),
+    ...names.uri.map((value) => ({ type: 'url' as const, value })),
+  ]
+  return new Extension(SUBJECT_ALT_NAME, false, new GeneralNames(list).rawData)
+}
+
+/** Throws TypeError for a name that can not stand in a certificate. */
+export function assertNames({ dns, ip, uri }: Names): void {
+  for (const name of dns) if (!DNS_NAME.test(name)) throw noName('DNS name', name)
+  for (const address of ip) canonicalIp(address)
+  for (const name of uri) if (!ABSOLUTE_URI.test(name)) throw noName('absolute URI', name)
 }
 
 export const isEmpty = (names: Names): boolean => names.dns.length + names.ip.length + names.uri.length === 0
@@ -41,72 +63,50 @@ const DNS_NAME =
   /^(?=.{1,253}$)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$/
 const ABSOLUTE_URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,2000}$/
 
-function ascii(text: string, form: RegExp, what: string): Buffer {
-  if (!form.test(text)) throw new TypeError(`expected a ${what}, found ${JSON.stringify(text)}`)
-  return Buffer.from(text, 'latin1')
+const noName = (what: string, text: string): TypeError =>
+  new TypeError(`expected a ${what}, found ${JSON.stringify(text)}`)
+
+/** A NUL or a control character ends a name in some readers. */
+function assertAscii(text: string): string {
+  if (!/^[\x20-\x7e]*$/.test(text)) throw new SyntaxError('expected printable ASCII in a name')
+  return text
 }
 
-function ipFromBytes(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.')
-  if (bytes.length !== 16) throw new SyntaxError('expected an IP address of 4 or 16 bytes')
-  const view = new DataView(bytes.buffer, bytes.byteOffset, 16)
-  const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(2 * i).toString(16))
-  return compressIpv6(groups.join(':'))
-}
-
-/** The bytes of an address. Throws TypeError when it is none (also with a zone: `fe80::1%eth0`). */
-export function ipToBytes(address: string): Buffer {
+/** Also one with a zone (`fe80::1%eth0`) is none. The library takes IPv6 addresses with groups in hex only. */
+function canonicalIp(address: string): string {
   const version = address.includes('%') ? 0 : isIP(address)
   if (version === 0) throw new TypeError(`expected an IP address, found ${JSON.stringify(address)}`)
-  if (version === 4) return Buffer.from(address.split('.').map(Number))
-  const [head = '', tail] = compressIpv6(address).split('::')
-  const left = head === '' ? [] : head.split(':')
-  const right = tail === undefined || tail === '' ? [] : tail.split(':')
-  const gap = Array.from({ length: 8 - left.length - right.length }, () => '0')
-  const bytes = Buffer.alloc(16)
-  for (const [i, group] of [...left, ...gap, ...right].entries())
-    bytes.writeUInt16BE(Number.parseInt(group, 16), 2 * i)
-  return bytes
+  // the host of a WHATWG URL: RFC 5952 compression, all groups in hex
+  return version === 4 ? address : new URL(`tls://[${address}]`).hostname.slice(1, -1)
 }
 
-/** The WHATWG URL host form: RFC 5952 compression, all groups in hex. */
-const compressIpv6 = (address: string): string => new URL(`tls://[${address}]`).hostname.slice(1, -1)
-
-const COMMON_NAME = '2.5.4.3'
-const ORGANIZATION = '2.5.4.10'
 /** ub-common-name and ub-organization-name (RFC 5280 appendix A.1). */
 const MAX_NAME = 64
-const STRING_TAGS: readonly number[] = [TAG.utf8, TAG.printable, TAG.ia5]
 
 /** A subject: common name, then organisation. Throws TypeError when one is empty, too long or not printable. */
-export function writeSubject(commonName: string, organization?: string): Buffer {
-  const parts = [[COMMON_NAME, commonName]]
-  if (organization !== undefined) parts.push([ORGANIZATION, organization])
-  return sequence(
-    ...parts.map(([id = '', text = '']) => der(TAG.set, sequence(oid(id), utf8(assertText(text))))),
-  )
+export function writeSubject(commonName: string, organization?: string): Name {
+  // Values as objects: the library would take a plain string apart ("#", quotes, escapes).
+  return new Name([
+    { CN: [{ utf8String: assertText(commonName) }] },
+    ...(organization === undefined ? [] : [{ O: [{ utf8String: assertText(organization) }] }]),
+  ])
 }
 
-/** The common name of an encoded subject, "" without one. Throws SyntaxError or TypeError when it is broken. */
-export function readCommonName(subject: Uint8Array): string {
-  const found: string[] = []
-  for (const relative of readSequence(subject).rest()) {
-    for (const attribute of new DerReader(relative.content).rest()) {
-      const fields = readSequence(attribute.raw)
-      if (readOid(fields.next(TAG.oid).content) !== COMMON_NAME) continue
-      const { tag, content } = fields.next()
-      if (!STRING_TAGS.includes(tag)) throw new SyntaxError('expected the common name in UTF-8')
-      found.push(assertText(utf8Decoder.decode(content)))
-    }
+/** The common name of a subject, "" without one. Throws SyntaxError or TypeError when it is broken. */
+export function readCommonName(subject: Name): string {
+  const [text, ...others] = subject.getField('CN')
+  if (text === undefined) return ''
+  if (others.length > 0) throw new SyntaxError('expected one common name')
+  // JSON has a value that is no text as "#" and hex, where the field has the hex alone.
+  if (subject.toJSON().find(({ CN }) => CN !== undefined)?.CN?.[0] !== text) {
+    throw new SyntaxError('expected the common name as text')
   }
-  if (found.length > 1) throw new SyntaxError('expected one common name')
-  return found[0] ?? ''
+  return assertText(text)
 }
-
-const utf8Decoder = new TextDecoder('utf-8', { fatal: true })
 
 function assertText(text: string): string {
-  if (text.length === 0 || text.length > MAX_NAME || /\p{C}/u.test(text)) {
+  // U+FFFD stands for bytes that are no UTF-8
+  if (text.length === 0 || text.length > MAX_NAME || /[\p{C}\ufffd]/u.test(text)) {
     throw new TypeError(
       `expected a name of 1 to ${MAX_NAME} printable characters, found ${JSON.stringify(text)}`,
     )

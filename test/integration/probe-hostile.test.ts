@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { TLSSocket } from 'node:tls'
+import fc from 'fast-check'
 import { RotorError } from '../../src/errors.ts'
 import { type ProbeMaterial, type ProbeOptions, probeListener } from '../../src/probe/probe.ts'
 import type { ListenerKind } from '../../src/rotation/state.ts'
@@ -18,7 +19,7 @@ let listener: Server
 let address: string
 const open = new Set<Socket>()
 const secured = new WeakSet<Socket>()
-let behaviour: (socket: Socket) => void = () => {}
+let behaviour: (socket: Socket) => unknown = () => {}
 
 before(async () => {
   const domain = await makeTestDomain()
@@ -200,6 +201,48 @@ describe('after TLS', () => {
       assert.deepEqual([result.accepted, result.proof, result.serverId], [true, 'data', undefined])
     }
   })
+})
+
+test('whatever bytes come, before TLS or after it, the probe ends with a result or a RotorError', async () => {
+  const kinds = fc.constantFrom<ListenerKind>(
+    'client',
+    'cluster',
+    'gateway',
+    'leafnode',
+    'websocket',
+    'mqtt',
+    'monitoring',
+  )
+  const beginnings = ['', 'INFO ', '-ERR ', 'PONG\r\n', 'HTTP/1.1 101 x\r\n', 'HTTP/1.1 200 x\r\n\r\n{', INFO]
+  const said = fc.record({
+    kind: kinds,
+    afterTls: fc.boolean(),
+    start: fc.constantFrom(...beginnings),
+    bytes: fc.uint8Array({ maxLength: 300 }),
+  })
+  await fc.assert(
+    fc.asyncProperty(said, async ({ kind, afterTls, start, bytes }) => {
+      behaviour = (socket) => {
+        const words = Buffer.concat([Buffer.from(start), bytes])
+        if (!afterTls) return socket.end(words)
+        if (kind === 'client' || kind === 'leafnode') socket.write(INFO)
+        const tls = serveTls(socket)
+        tls.once('secure', () => tls.end(words))
+        return tls
+      }
+      try {
+        const result = await probe(kind)
+        assert.equal(result.served.sha256, leaf.certificate.sha256)
+        assert.equal(result.accepted, result.proof !== null)
+      } catch (error) {
+        assert.ok(RotorError.is(error), String(error))
+        assert.equal(error.code, 'ERR_PROBE_PROTOCOL')
+        // none of the stranger's control bytes reach a terminal or log
+        assert.match(error.message, /^[\x20-\x7e\n✖→]*$/)
+      }
+    }),
+    { numRuns: 120 },
+  )
 })
 
 describe('nobody there, or nobody who waits', () => {

@@ -1,37 +1,43 @@
 import assert from 'node:assert/strict'
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, sign } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { RotorError } from '../../../src/errors.ts'
 import { makeCsr, parseCsr } from '../../../src/trust/csr.ts'
-import { context, der, oid, sequence, TAG } from '../../../src/trust/der.ts'
 import { generateKeyPair, type KeyPair, spkiSha256 } from '../../../src/trust/keys.ts'
 import { writeNames, writeSubject } from '../../../src/trust/names.ts'
 import { decodePem, encodePem } from '../../../src/trust/pem.ts'
-import { signed } from '../../../src/trust/signature.ts'
-import { openssl, opensslRequest, x509 } from './oracle.ts'
+import { altNames, der, openssl, opensslRequest, sequence, x509 } from './oracle.ts'
 
 const LABEL = 'CERTIFICATE REQUEST'
 const malformed = { code: 'ERR_SIGN_MALFORMED', message: /^signing request/ }
 const bytesOf = (csr: string): Buffer => decodePem(csr, LABEL, 'csr', 'ERR_INTERNAL')[0] ?? Buffer.alloc(0)
 
-/** A request whose signed part is put together by hand. */
-async function craftCsr(
+/** ecdsa-with-SHA256 */
+const ECDSA = sequence(Buffer.from('06082a8648ce3d040302', 'hex'))
+
+/** A request whose signed part is put together by hand, signed with a P-256 key. */
+function craftCsr(
   keyPair: KeyPair,
-  parts: { subject?: Buffer; version?: number; attributes?: Buffer[] },
-): Promise<string> {
+  parts: { subject?: Buffer; version?: number; attributes?: Buffer[]; algorithm?: Buffer } = {},
+): string {
   const info = sequence(
-    der(TAG.integer, Buffer.of(parts.version ?? 0)),
-    parts.subject ?? writeSubject('agent'),
+    der(0x02, Buffer.of(parts.version ?? 0)),
+    parts.subject ?? Buffer.from(writeSubject('agent').toArrayBuffer()),
     keyPair.publicKey.export({ type: 'spki', format: 'der' }),
-    der(context(0), ...(parts.attributes ?? [])),
+    der(0xa0, ...(parts.attributes ?? [])),
   )
-  return encodePem(LABEL, await signed(info, keyPair.privateKey))
+  const signature = der(0x03, Buffer.of(0), sign('sha256', info, keyPair.privateKey))
+  return encodePem(LABEL, sequence(info, parts.algorithm ?? ECDSA, signature))
 }
 
-const requestOf = (...extensions: Buffer[]): Buffer =>
-  sequence(oid('1.2.840.113549.1.9.14'), der(TAG.set, sequence(...extensions)))
-const altNames = (value: Buffer): Buffer => sequence(oid('2.5.29.17'), der(TAG.octetString, value))
+const EXTENSION_REQUEST = Buffer.from('06092a864886f70d01090e', 'hex')
+const requestOf = (...extensions: x509.Extension[]): Buffer =>
+  sequence(EXTENSION_REQUEST, der(0x31, sequence(...extensions.map(({ rawData }) => Buffer.from(rawData)))))
+
+/** The same request with three bytes of length where two are enough. */
+const notMinimal = (request: Buffer): Buffer =>
+  Buffer.concat([Buffer.of(0x30, 0x83, 0), request.subarray(request.length < 0x100 + 3 ? 1 : 2)])
 
 describe('signing requests', () => {
   for (const algorithm of ['P-256', 'P-384', 'Ed25519', 'RSA-3072'] as const) {
@@ -94,11 +100,11 @@ describe('signing requests', () => {
   it('refuses a request that the key in it did not sign', async () => {
     const mine = await generateKeyPair()
     const theirs = await generateKeyPair()
-    const stolen = await craftCsr({ publicKey: theirs.publicKey, privateKey: mine.privateKey }, {})
+    const stolen = craftCsr({ publicKey: theirs.publicKey, privateKey: mine.privateKey })
     await assert.rejects(parseCsr(stolen), { ...malformed, message: /signature is not by the key/ })
     const rsa = await generateKeyPair('RSA-3072')
     await assert.rejects(
-      parseCsr(await craftCsr({ publicKey: rsa.publicKey, privateKey: mine.privateKey }, {})),
+      parseCsr(craftCsr({ publicKey: rsa.publicKey, privateKey: mine.privateKey })),
       malformed,
     )
   })
@@ -126,9 +132,13 @@ describe('signing requests', () => {
   it('refuses requests of another shape', async () => {
     const keyPair = await generateKeyPair()
     const good = await makeCsr(keyPair, { subject: 'x', dns: ['a.example'] })
-    const name = altNames(writeNames({ dns: ['a.example'], ip: [], uri: [] }))
-    const nul = altNames(sequence(der(context(2, false), Buffer.from('a.example\0.evil'))))
-    const space = altNames(sequence(der(context(2, false), Buffer.from('a b'))))
+    const name = writeNames({ dns: ['a.example'], ip: [], uri: [] })
+    const nul = altNames(sequence(der(0x82, Buffer.from('a.example\0.evil'))))
+    const space = altNames(sequence(der(0x82, Buffer.from('a b'))))
+    const commonName = (tag: number, bytes: Buffer): Buffer =>
+      sequence(der(0x31, sequence(Buffer.from('0603550403', 'hex'), der(tag, bytes))))
+    assert.equal((await parseCsr(craftCsr(keyPair, { attributes: [requestOf(name)] }))).names.dns.length, 1)
+    assert.equal((await parseCsr(craftCsr(keyPair, { subject: commonName(0x13, Buffer.from('x')) }))).subject, 'x')
     const cases: Record<string, string> = {
       empty: '',
       'not PEM': 'hello',
@@ -137,17 +147,23 @@ describe('signing requests', () => {
       truncated: good.slice(0, -10),
       huge: good + '\n'.repeat(16 * 1024),
       'bytes after it': encodePem(LABEL, Buffer.concat([bytesOf(good), Buffer.of(0)])),
-      'version 2': await craftCsr(keyPair, { version: 1 }),
-      'two lists of names': await craftCsr(keyPair, { attributes: [requestOf(name, name)] }),
-      'two attributes with names': await craftCsr(keyPair, {
+      'version 2': craftCsr(keyPair, { version: 1 }),
+      'two lists of names': craftCsr(keyPair, { attributes: [requestOf(name, name)] }),
+      'two attributes with names': craftCsr(keyPair, {
         attributes: [requestOf(name), requestOf(name)],
       }),
-      'a NUL in a name': await craftCsr(keyPair, { attributes: [requestOf(nul)] }),
-      'a space in a name': await craftCsr(keyPair, { attributes: [requestOf(space)] }),
-      'an attribute that is no sequence': await craftCsr(keyPair, { attributes: [der(TAG.null)] }),
-      'a subject that is no name': await craftCsr(keyPair, {
-        subject: sequence(der(TAG.integer, Buffer.of(1))),
+      'a NUL in a name': craftCsr(keyPair, { attributes: [requestOf(nul)] }),
+      'a space in a name': craftCsr(keyPair, { attributes: [requestOf(space)] }),
+      'an attribute that is no sequence': craftCsr(keyPair, { attributes: [der(0x05)] }),
+      'a subject that is no name': craftCsr(keyPair, {
+        subject: sequence(der(0x02, Buffer.of(1))),
       }),
+      'a common name that is a number': craftCsr(keyPair, { subject: commonName(0x02, Buffer.of(1)) }),
+      'a common name that is no UTF-8': craftCsr(keyPair, { subject: commonName(0x0c, Buffer.of(0xff)) }),
+      'parameters of the signature algorithm': craftCsr(keyPair, {
+        algorithm: sequence(ECDSA.subarray(2), der(0x05)),
+      }),
+      'a length that is not minimal': encodePem(LABEL, notMinimal(bytesOf(good))),
     }
     for (const [what, csr] of Object.entries(cases)) await assert.rejects(parseCsr(csr), malformed, what)
   })

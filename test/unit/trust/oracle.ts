@@ -1,4 +1,4 @@
-/** A second opinion on our certificates: the openssl command and @peculiar/x509, which also makes hostile ones. */
+/** A second opinion on our certificates, by the openssl command, and hostile ones that our own code would not make. */
 import 'reflect-metadata'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { type KeyObject, webcrypto } from 'node:crypto'
@@ -52,6 +52,20 @@ function withFiles<K extends string, T>(texts: Record<K, string>, use: (paths: R
     rmSync(dir, { recursive: true })
   }
 }
+
+/** One value in DER: tag, length, content. */
+export function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  const content = Buffer.concat(parts)
+  const { length } = content
+  const head =
+    length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff]
+  return Buffer.concat([Buffer.of(tag, ...head), content])
+}
+
+export const sequence = (...parts: readonly Uint8Array[]): Buffer => der(0x30, ...parts)
+
+/** A subjectAltName extension with this value, sound or not. */
+export const altNames = (value: Uint8Array): x509.Extension => new x509.Extension('2.5.29.17', false, value)
 
 const P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 

@@ -1,0 +1,313 @@
+/**
+ * A whole trust domain that a test can look into: real nats-servers, with issuer and agents in this process (a process
+ * of its own costs a second), and any of them as a child where a test has to freeze or kill it. Rotations are ordered
+ * where a test needs no clock.
+ */
+import { join } from 'node:path'
+import { jetstreamManager } from '@nats-io/jetstream'
+import type { NatsConnection } from '@nats-io/transport-node'
+import {
+  type AgentEvent,
+  type AgentHandle,
+  connectionTarget,
+  readAgentConfig,
+  startAgent,
+  type Target,
+} from '../../agent/index.ts'
+import { asOperator, type Operator } from '../../cli/connection.ts'
+import { gatherOverview, type Overview } from '../../cli/overview.ts'
+import { type LocalDomain, type LocalDomainOptions, makeLocalDomain } from '../../demo/domain.ts'
+import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
+import { openEnvelope } from '../../src/bundle/envelope.ts'
+import { payloadDigest } from '../../src/bundle/payload.ts'
+import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
+import { readIdentity } from '../../src/identity/read.ts'
+import type { Logger } from '../../src/log.ts'
+import { connectWith } from '../../src/nats/connect.ts'
+import { type ProbeResult, probeListener } from '../../src/probe/probe.ts'
+import type { RotationPolicy } from '../../src/rotation/state.ts'
+import { formatInstant } from '../../src/time.ts'
+import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
+import { type DomainNames, domainNames } from '../../src/wire/names.ts'
+import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
+import { eventually } from './eventually.ts'
+
+/** The time of a slow machine that does something else. */
+export const PATIENCE = 60_000
+const HOUR = 3_600_000
+const ISSUER = 'issuer'
+
+export type DomainEvent = { readonly node: string } & (AgentEvent | IssuerEvent)
+
+export interface StreamBundle {
+  readonly sequence: number
+  readonly envelope: Uint8Array
+  readonly payload: BundlePayload
+  readonly digest: string
+}
+
+export interface ListenerProbe {
+  readonly server: string
+  readonly kind: 'client' | 'cluster'
+  readonly result: ProbeResult
+}
+
+type Options = Partial<Omit<LocalDomainOptions, 'onEvent'>>
+
+export class RunningDomain implements AsyncDisposable {
+  readonly local: LocalDomain
+  readonly names: DomainNames
+  /** Everything that issuer and agents of this process told, oldest first. */
+  readonly events: DomainEvent[] = []
+  /** Every line that issuer and agents of this process logged, as JSON. */
+  readonly logs: string[] = []
+  readonly agents = new Map<string, AgentHandle>()
+  #issuer: IssuerHandle | null = null
+
+  private constructor(local: LocalDomain) {
+    this.local = local
+    this.names = domainNames(local.name)
+  }
+
+  /** Founds a domain with one server and epochs of an hour unless told otherwise, and starts its servers only. */
+  static async start(options: Options = {}): Promise<RunningDomain> {
+    const local = await makeLocalDomain({ epochDuration: HOUR, servers: 1, ...options })
+    try {
+      await local.startServers()
+      return new RunningDomain(local)
+    } catch (cause) {
+      await local.stop()
+      throw cause
+    }
+  }
+
+  get serverNames(): string[] {
+    return this.local.plans.map((plan) => plan.name)
+  }
+
+  /** Starts the issuer and the agent beside it. */
+  async startIssuer(policy: RotationPolicy = {}): Promise<IssuerHandle> {
+    const config = await readIssuerConfig(this.local.founded.issuerConfig)
+    const move = async () => {
+      const retire = await this.#issuer?.renewConnection()
+      await retire?.()
+      return 'moved'
+    }
+    const agent = await this.startAgent(ISSUER, [connectionTarget(ISSUER, { move })])
+    this.#issuer = await startIssuer({
+      config: { ...config, policy: { ...config.policy, ...policy } },
+      identity: agent.identity,
+      logger: this.#logger(ISSUER),
+      onEvent: (event) => this.events.push({ node: ISSUER, ...event }),
+    })
+    return this.#issuer
+  }
+
+  async stopIssuer(): Promise<void> {
+    await this.#issuer?.stop()
+    this.#issuer = null
+    await this.stopAgent(ISSUER)
+  }
+
+  /** Starts the agent of a node in this process. */
+  async startAgent(name: string, targets: readonly Target[] = []): Promise<AgentHandle> {
+    const agent = await startAgent({
+      config: await readAgentConfig(this.agentConfig(name)),
+      logger: this.#logger(name),
+      targets,
+      onEvent: (event) => this.events.push({ node: name, ...event }),
+      startTimeout: PATIENCE,
+    })
+    this.agents.set(name, agent)
+    return agent
+  }
+
+  async stopAgent(name: string): Promise<void> {
+    await this.agents.get(name)?.stop()
+    this.agents.delete(name)
+  }
+
+  /** Issuer and an agent for every server and the given services, in this process. */
+  async startAll(services: readonly string[] = [], policy: RotationPolicy = {}): Promise<void> {
+    await this.startIssuer(policy)
+    for (const name of [...this.serverNames, ...services]) await this.startAgent(name)
+  }
+
+  agentConfig(name: string): string {
+    return this.local.founded.agentConfigs[name] ?? ''
+  }
+
+  identityDir(name: string): string {
+    return name === ISSUER
+      ? join(this.local.dir, ISSUER, 'identity')
+      : join(this.local.dir, 'agents', name, 'identity')
+  }
+
+  /** What the node holds now. */
+  identity(name: string): Promise<IdentitySnapshot> {
+    return readIdentity(this.identityDir(name))
+  }
+
+  // ---- asking
+
+  asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
+    return asOperator(this.local.founded.issuerConfig, work)
+  }
+
+  overview(): Promise<Overview> {
+    return this.asOperator(({ nc, names, config }) => gatherOverview(nc, names, config, Date.now()))
+  }
+
+  /** A connection with the material of a node, as that node would make it. */
+  async connectAs(name: string): Promise<NatsConnection> {
+    const { servers } = await readIssuerConfig(this.local.founded.issuerConfig)
+    const identity = new HeldIdentity(await this.identity(name))
+    return connectWith({ servers, identity, name: `test-${name}`, inboxPrefix: this.names.inbox(name) })
+  }
+
+  /** Every bundle of the issuer on the stream, oldest first; what others wrote is not among them. */
+  history(): Promise<StreamBundle[]> {
+    return this.asOperator(async ({ nc, names }) => {
+      const jsm = await jetstreamManager(nc)
+      const { state } = await jsm.streams.info(names.bundleStream)
+      const found: StreamBundle[] = []
+      for (let seq = state.first_seq; seq <= state.last_seq; seq++) {
+        const message = await jsm.streams.getMessage(names.bundleStream, { seq })
+        if (message === null) continue
+        const bundle = asBundle(seq, message.data)
+        if (bundle !== null) found.push(bundle)
+      }
+      return found
+    })
+  }
+
+  /** Dials the listeners of every server with this material. */
+  async probe(
+    material: IdentitySnapshot,
+    kinds: readonly ListenerProbe['kind'][] = ['client'],
+  ): Promise<ListenerProbe[]> {
+    const targets = this.local.plans.flatMap(({ name, host, clientPort, clusterPort }) =>
+      kinds.map((kind) => ({
+        server: name,
+        kind,
+        address: `${host}:${kind === 'client' ? clientPort : clusterPort}`,
+      })),
+    )
+    return Promise.all(
+      targets.map(async ({ server, kind, address }) => ({
+        server,
+        kind,
+        result: await probeListener({ kind, address }, { material, timeout: PATIENCE }),
+      })),
+    )
+  }
+
+  // ---- rotating
+
+  /** Orders a rotation and returns when the issuer has taken the order. */
+  async order(reason = 'a test'): Promise<void> {
+    await eventually(
+      () =>
+        this.asOperator(async ({ nc, names }) => {
+          const order = { v: 1, kind: 'rotate', force: false, reason, by: 'test', at: formatInstant(Date.now()) }
+          const reply = await nc.request(names.orderSubject, encodeRecord(order), { timeout: 5000 })
+          const answer = reply.json<{ ok: boolean; message?: string }>()
+          if (!answer.ok) throw new Error(answer.message)
+          return true
+        }),
+      { timeout: PATIENCE, interval: 100 },
+    )
+  }
+
+  /**
+   * Waits until no rotation is under way and each of these nodes has the newest bundle, proven, with a leaf of the
+   * signing authority, and has said so. `also` may ask for more.
+   */
+  settled(
+    nodes: readonly string[] = [...this.agents.keys()],
+    also: (overview: Overview) => boolean = () => true,
+  ): Promise<Overview> {
+    return eventually(
+      async () => {
+        const overview = await this.overview()
+        const late = overview.agents
+          .filter(({ name, status }) => nodes.includes(name) && !isCurrent(overview, status))
+          .map(({ name, status }) => `${name}: version ${status?.version}, ${JSON.stringify(status?.lastError)}`)
+        if (overview.phase !== 'steady' || overview.ordered || late.length > 0 || !also(overview)) {
+          throw new Error(
+            `${overview.phase}, version ${overview.version}, ${overview.authorities.length} authorities; ` +
+              `waits (${overview.reason}) for ${JSON.stringify(overview.waitingFor)}; late: ${late.join('; ')}`,
+          )
+        }
+        return overview
+      },
+      { timeout: PATIENCE, interval: 50 },
+    )
+  }
+
+  /** One whole ordered rotation. */
+  async rotate(nodes?: readonly string[], also?: (overview: Overview) => boolean): Promise<Overview> {
+    const before = await this.overview()
+    await this.order()
+    return this.settled(nodes, (now) => now.active > before.active && (also?.(now) ?? true))
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)))
+    await this.stopIssuer()
+    await this.local.stop()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
+  #logger(node: string): Logger {
+    const write = (level: string) => (fields: object, message?: string) => {
+      this.logs.push(JSON.stringify({ level, node, ...fields, message }))
+    }
+    const logger: Logger = {
+      debug: write('debug'),
+      info: write('info'),
+      warn: write('warn'),
+      error: write('error'),
+      child: () => logger,
+    }
+    return logger
+  }
+}
+
+type Status = Overview['agents'][number]['status']
+
+const isCurrent = (overview: Overview, status: Status): boolean =>
+  status?.state === 'applied' &&
+  status.version === overview.version &&
+  status.leaf.issuerEpoch === overview.active
+
+function asBundle(sequence: number, envelope: Uint8Array): StreamBundle | null {
+  try {
+    const { payload } = openEnvelope(envelope)
+    return {
+      sequence,
+      envelope,
+      payload: decodeRecord(bundlePayload, payload, 'bundle'),
+      digest: payloadDigest(payload),
+    }
+  } catch {
+    return null
+  }
+}
+
+/** What is wrong with the chain of versions: expects each number once, and each bundle to name its predecessor. */
+export function chainProblems(history: readonly StreamBundle[]): string[] {
+  return history.flatMap((bundle, i) => {
+    const { version, previous } = bundle.payload
+    const before = history[i - 1]
+    const problems: string[] = []
+    if (version !== (before?.payload.version ?? 0) + 1) {
+      problems.push(`version ${version} follows ${before?.payload.version ?? 'nothing'}`)
+    }
+    if (previous !== (before?.digest ?? null)) problems.push(`version ${version} names another predecessor`)
+    return problems
+  })
+}
