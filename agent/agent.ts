@@ -1,4 +1,5 @@
 /** The agent: consumes bundles, applies the newest in single flight, acknowledges when it is proven, and reports. */
+import { Bell } from '../src/bell.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import { openDirectory } from '../src/identity/directory.ts'
@@ -161,7 +162,10 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   }
 }
 
-/** A leaf whose authority still signs is replaced after two thirds of its life, by applying the bundle again. */
+/**
+ * A leaf whose authority still signs is replaced after two thirds of its life, by applying the bundle again. A new
+ * leaf may be due sooner than the one before it, so every change is a reason to look.
+ */
 async function renewWhenDue(
   identity: Identity,
   acceptance: Acceptance,
@@ -169,6 +173,8 @@ async function renewWhenDue(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
+  const changed = new Bell()
+  const forget = identity.onChange(() => changed.ring())
   while (!signal.aborted) {
     const { leaf } = identity.current()
     const wait = renewAt(leaf.notBefore, leaf.notAfter) - clock.now()
@@ -176,8 +182,9 @@ async function renewWhenDue(
       const bundle = await acceptance.newest().catch(() => null)
       if (bundle !== null) work.offer({ bundle, message: null })
     }
-    await sleep(Math.max(wait, 1_000), signal, clock).catch(() => {})
+    await changed.wait(Math.max(wait, 1_000), signal).catch(() => {})
   }
+  forget()
 }
 
 async function checkTargets(targets: readonly Target[], timeout: Duration, clock: Clock): Promise<void> {

@@ -41,6 +41,10 @@ export type AgentEvent =
       readonly message: string
     }
   | { readonly type: 'refused'; readonly code: string; readonly message: string }
+  /** Only one server changes at a time: an agent wants the turn, has it, gave it back. */
+  | { readonly type: 'turn'; readonly turn: 'wanted' | 'ours' | 'over'; readonly version: number }
+  /** The control connection runs on the new leaf. */
+  | { readonly type: 'link'; readonly version: number; readonly tookMs: number }
 
 export interface ApplierParts {
   readonly config: AgentConfig
@@ -174,7 +178,8 @@ export class Applier {
       identity.set(await directory.load(next.name))
       // A bundle may change no file at all; then nobody is told, because each reload re-authenticates every client.
       const evidence = news ? await this.#convince(version, signal) : reporter.status.targets
-      const retire = leafChanged || before.name === next.name ? await this.#p.link.renew() : nothingToRetire
+      const retire =
+        leafChanged || before.name === next.name ? await this.#renewLink(version) : nothingToRetire
       await acceptance.markProven({ version, digest: bundle.digest, generation: next.name })
       this.#step('report', version)
       reporter.update({
@@ -193,6 +198,13 @@ export class Applier {
       if (exclusive) await this.#giveTurn(version, 'rolled-back')
       throw cause
     }
+  }
+
+  async #renewLink(version: number): Promise<Retire> {
+    const began = performance.now()
+    const retire = await this.#p.link.renew()
+    this.#p.onEvent({ type: 'link', version, tookMs: performance.now() - began })
+    return retire
   }
 
   /** Tells every target, then has every target prove it. */
@@ -254,9 +266,11 @@ export class Applier {
   }
 
   async #takeTurn(version: number, signal: AbortSignal): Promise<void> {
-    const { link, names, config, clock, reporter } = this.#p
+    const { link, names, config, clock, reporter, onEvent } = this.#p
+    onEvent({ type: 'turn', turn: 'wanted', version })
     try {
       await acquireTurn(() => link.nc, names, config.agent, version, clock, signal)
+      onEvent({ type: 'turn', turn: 'ours', version })
     } catch (cause) {
       reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
       throw cause
@@ -265,7 +279,8 @@ export class Applier {
 
   /** A turn that can not be given back ends by itself; the step it protected is done. */
   async #giveTurn(version: number, outcome: 'applied' | 'rolled-back'): Promise<void> {
-    const { link, names, config, logger } = this.#p
+    const { link, names, config, logger, onEvent } = this.#p
+    onEvent({ type: 'turn', turn: 'over', version })
     await releaseTurn(() => link.nc, names, config.agent, version, outcome).catch((cause) =>
       logger.warn(
         { err: RotorError.from(cause).message },

@@ -37,7 +37,8 @@ interface NodeTimes {
 }
 
 interface BundleTimes {
-  readonly move: string
+  /** Empty until the issuer's event of it came. */
+  move: string
   publishAt: number | null
   readonly nodes: Map<string, NodeTimes>
 }
@@ -79,9 +80,11 @@ export class Timeline {
     const version = Number(event.version)
     switch (event.type) {
       case 'commit':
-        return this.#commit(String(event.when), String(event.move), version, at)
+        this.#commit(String(event.when), String(event.move), version, at)
+        return
       case 'effect':
-        return this.#effect(String(event.when), event.effect, at)
+        this.#effect(String(event.when), event.effect, at)
+        return
       case 'waiting':
         this.#idle = event.reason === 'not-due'
         return
@@ -139,20 +142,26 @@ export class Timeline {
     if (!this.#decided.has(this.#version)) this.#decided.set(this.#version, at)
     if (version === this.#version) return
     this.#version = version
-    this.#bundles.set(version, { move, publishAt: null, nodes: new Map() })
+    this.#bundle(version).move = move
+  }
+
+  /** Events of several processes come in any order. */
+  #bundle(version: number): BundleTimes {
+    const bundle = this.#bundles.get(version) ?? { move: '', publishAt: null, nodes: new Map() }
+    this.#bundles.set(version, bundle)
+    return bundle
   }
 
   #effect(when: string, effect: unknown, at: number): void {
     const { kind, version } = effect as { kind: string; version?: number }
-    const bundle = this.#bundles.get(version ?? 0)
-    if (kind === 'publish-bundle' && when === 'before' && bundle !== undefined) bundle.publishAt ??= at
+    if (kind === 'publish-bundle' && when === 'before') this.#bundle(version ?? 0).publishAt ??= at
   }
 
   #mark(version: number, node: string, name: string, at: number): void {
     const part = PARTS.find((known) => known === name)
-    const bundle = this.#bundles.get(version)
-    if (part === undefined || bundle === undefined) return
-    let times = bundle.nodes.get(node)
+    if (part === undefined) return
+    const { nodes } = this.#bundle(version)
+    let times = nodes.get(node)
     if (times === undefined) {
       const verifyAt = this.#verifyAt.get(node)
       times = {
@@ -160,7 +169,7 @@ export class Timeline {
         link: 0,
         appliedAt: null,
       }
-      bundle.nodes.set(node, times)
+      nodes.set(node, times)
     }
     times.marks.push({ part, at })
   }

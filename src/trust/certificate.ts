@@ -165,7 +165,7 @@ function readExtensions(extensions: readonly Extension[]): Extensions {
       found.keyCertSign = (each.usages & KeyUsageFlags.keyCertSign) !== 0
       assertSame(each, new KeyUsagesExtension(each.usages, each.critical))
     } else if (each instanceof ExtendedKeyUsageExtension) {
-      found.usages = each.usages.map(String)
+      found.usages = Array.from(each.usages, String)
       assertSame(each, new ExtendedKeyUsageExtension(each.usages, each.critical))
     } else if (each instanceof SubjectAlternativeNameExtension) found.names = readNames(each)
     else if (each instanceof SubjectKeyIdentifierExtension) {

@@ -86,7 +86,7 @@ async function read(bytes: Uint8Array): Promise<SigningRequest> {
   const publicKey = createPublicKey({ key: Buffer.from(publicKeyDer), format: 'der', type: 'spki' })
   const problem = weakness(publicKey)
   if (problem !== null) throw new RotorError('ERR_SIGN_REFUSED', `signing request: ${problem}`)
-  if (!request.hasAcceptedAlgorithm || !(await request.verify())) {
+  if (!(await request.isSignedBy(publicKey))) {
     throw malformed('the signature is not by the key of the request')
   }
   const names = requestedNames(request)

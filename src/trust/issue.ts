@@ -2,7 +2,7 @@
  * How are our certificates made? Root, authority of an epoch, leaf: RFC 5280 section 4, version 3. Dates are whole
  * seconds, rounded down.
  */
-import { createHash, type KeyObject } from 'node:crypto'
+import { createHash, type KeyObject, randomBytes } from 'node:crypto'
 import { RotorError } from '../errors.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
@@ -131,8 +131,8 @@ async function issue(parts: Parts): Promise<string> {
       `expected a certificate window with a start before its end, found ${formatInstant(notBefore)} to ${formatInstant(notAfter)}`,
     )
   }
-  // Without a serial number the library takes 128 random bits.
   const made = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
     subject: parts.subject,
     issuer: parts.issuer,
     notBefore: new Date(notBefore),
@@ -143,6 +143,16 @@ async function issue(parts: Parts): Promise<string> {
     extensions: parts.extensions,
   })
   return encodePem('CERTIFICATE', Buffer.from(made.rawData))
+}
+
+/**
+ * 126 random bits in hex. The first byte is 01xxxxxx: positive, and always 16 bytes (RFC 5280 4.1.2.2 allows 20);
+ * without a number the library takes 16 random bytes, which in DER are one more or fewer at times.
+ */
+function serialNumber(): string {
+  const bytes = randomBytes(16)
+  bytes.writeUInt8((bytes.readUInt8() & 0x3f) | 0x40)
+  return bytes.toString('hex')
 }
 
 const encodeKey = (publicKey: KeyObject): Buffer => publicKey.export({ type: 'spki', format: 'der' })

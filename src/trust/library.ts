@@ -3,8 +3,9 @@
  * and so the only one that has to know that `reflect-metadata` comes first.
  */
 import 'reflect-metadata'
-import { type KeyObject, webcrypto } from 'node:crypto'
-import { cryptoProvider, type HashedAlgorithm, Pkcs10CertificateRequest } from '@peculiar/x509'
+import { type KeyObject, verify, webcrypto } from 'node:crypto'
+import { promisify } from 'node:util'
+import { cryptoProvider, Pkcs10CertificateRequest } from '@peculiar/x509'
 import { kindOf } from './keys.ts'
 
 export {
@@ -60,10 +61,19 @@ export function cryptoKey(key: KeyObject): webcrypto.CryptoKey {
   return made
 }
 
-/** SHA-1 is not here, so nothing that was signed with it is accepted. */
-const ACCEPTED_HASHES: readonly (string | undefined)[] = ['SHA-256', 'SHA-384', 'SHA-512']
+/** What node:crypto calls the signatures that we accept, by their names here. SHA-1 is not among the hashes. */
+const KEY_TYPES: Readonly<Record<string, string>> = {
+  ECDSA: 'ec',
+  'RSASSA-PKCS1-v1_5': 'rsa',
+  Ed25519: 'ed25519',
+}
+const HASHES: Readonly<Record<string, string>> = {
+  'SHA-256': 'sha256',
+  'SHA-384': 'sha384',
+  'SHA-512': 'sha512',
+}
 
-/** A request as the library reads it, with the two questions that it leaves open. */
+/** A request as the library reads it, with the questions that it leaves open. */
 export class CertificateRequest extends Pkcs10CertificateRequest {
   /** The library reads BER. Are these the bytes that DER has for what it read, with nothing before or after? */
   get isDer(): boolean {
@@ -76,14 +86,32 @@ export class CertificateRequest extends Pkcs10CertificateRequest {
     return this.asn.certificationRequestInfo.version
   }
 
-  /** Is the signature made with an algorithm that we accept, without parameters of its own? */
-  get hasAcceptedAlgorithm(): boolean {
-    const { name, hash }: Pick<HashedAlgorithm, 'name'> & Partial<HashedAlgorithm> = this.signatureAlgorithm
-    // RFC 5758 3.2, RFC 8410 3: no parameters; RFC 4055 5: NULL, which the library reads as null
+  /**
+   * Did this key sign the request, with an algorithm that we accept? By OpenSSL: `verify` of the library also takes
+   * signatures that are not in DER, and reads the key twice more.
+   */
+  async isSignedBy(publicKey: KeyObject): Promise<boolean> {
+    const { name, hash }: SignatureAlgorithm = this.signatureAlgorithm
     const { parameters } = this.asn.signatureAlgorithm
-    if (name === 'Ed25519') return parameters === undefined
-    if (!ACCEPTED_HASHES.includes(hash?.name)) return false
-    if (name === 'ECDSA') return parameters === undefined
-    return name === 'RSASSA-PKCS1-v1_5' && parameters === null
+    const digest = name === 'Ed25519' ? null : HASHES[hash?.name ?? '']
+    const signedPart = this.asn.certificationRequestInfoRaw
+    if (digest === undefined || signedPart === undefined) return false
+    if (KEY_TYPES[name ?? ''] !== publicKey.asymmetricKeyType) return false
+    // RFC 4055 5: NULL, which the library reads as null; RFC 5758 3.2, RFC 8410 3: no parameters
+    if (parameters !== (publicKey.asymmetricKeyType === 'rsa' ? null : undefined)) return false
+    return await verifyAsync(digest, Buffer.from(signedPart), publicKey, Buffer.from(this.signature))
   }
 }
+
+interface SignatureAlgorithm {
+  readonly name?: string
+  readonly hash?: { readonly name?: string }
+}
+
+type Verified = (error: Error | null, result: boolean) => void
+
+/** In a thread, for a slow kind of key. */
+const verifyAsync = promisify(
+  (hash: string | null, data: Buffer, key: KeyObject, signature: Buffer, done: Verified) =>
+    verify(hash, data, key, signature, done),
+)

@@ -209,7 +209,14 @@ export class RunningDomain implements AsyncDisposable {
     await eventually(
       () =>
         this.asOperator(async ({ nc, names }) => {
-          const order = { v: 1, kind: 'rotate', force: false, reason, by: 'test', at: formatInstant(Date.now()) }
+          const order = {
+            v: 1,
+            kind: 'rotate',
+            force: false,
+            reason,
+            by: 'test',
+            at: formatInstant(Date.now()),
+          }
           const reply = await nc.request(names.orderSubject, encodeRecord(order), { timeout: 5000 })
           const answer = reply.json<{ ok: boolean; message?: string }>()
           if (!answer.ok) throw new Error(answer.message)
@@ -232,7 +239,9 @@ export class RunningDomain implements AsyncDisposable {
         const overview = await this.overview()
         const late = overview.agents
           .filter(({ name, status }) => nodes.includes(name) && !isCurrent(overview, status))
-          .map(({ name, status }) => `${name}: version ${status?.version}, ${JSON.stringify(status?.lastError)}`)
+          .map(
+            ({ name, status }) => `${name}: version ${status?.version}, ${JSON.stringify(status?.lastError)}`,
+          )
         if (overview.phase !== 'steady' || overview.ordered || late.length > 0 || !also(overview)) {
           throw new Error(
             `${overview.phase}, version ${overview.version}, ${overview.authorities.length} authorities; ` +
@@ -253,7 +262,9 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)))
+    await Promise.all(
+      [...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)),
+    )
     await this.stopIssuer()
     await this.local.stop()
   }

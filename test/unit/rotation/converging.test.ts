@@ -116,6 +116,9 @@ test('an epoch that was withdrawn is never used for another authority', () => {
   const { to } = expectMove(decide(withdrawingState(), at(104, 58)), 'converge')
   const keys = [102, 103, 104, 106].map(held)
   expectWait(decide(to, at(105, 30), { held: keys }), 'not-due')
+  const ordered = { ...to, order: order(false, at(105, 1)) }
+  const { to: early } = expectMove(decide(ordered, at(105, 1), { held: keys }), 'prepare')
+  assert.ok(early.phase === 'distributing' && early.next === 106)
   const { to: next } = expectMove(decide(to, at(105, 55), { held: keys }), 'prepare')
   assert.ok(next.phase === 'distributing' && next.next === 106)
 })

@@ -237,6 +237,14 @@ test('withdraws the next authority when its key is lost, with its key and withou
   assert.deepEqual(effects, [{ kind: 'publish-bundle', version: to.version }])
 })
 
+test('another key that was made for the same epoch is no key of the bundle', () => {
+  const state = distributingState()
+  const another = { ...held(105), sha256: hex('another key') }
+  const keys = [...[102, 103, 104].map(held), another]
+  const { reason } = expectMove(decide(state, at(104, 57), { held: keys }), 'withdraw')
+  assert.equal(reason, 'withdraw epoch 105: its key is lost')
+})
+
 test('withdraws the next authority when its certificate ends before it was used', () => {
   const state = distributingState()
   const keys = [...[102, 103, 104].map(held), { ...held(105), notAfter: at(105, 10) }]

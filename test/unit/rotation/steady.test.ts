@@ -122,6 +122,7 @@ test('prepares at once when the key that signs is lost', () => {
 test('restarts with a fresh authority when the signer has ended, and lists everyone as passed over', () => {
   const state = steadyState()
   const now = at(120)
+  expectMove(decide(since(state, 104), at(108) - 1, { held: [held(104), held(108)] }), 'prepare')
   const asked = expectWait(decide(state, now, { held: [held(104)] }), 'authority-not-created')
   assert.equal(asked.effects[0]?.kind === 'create-authority' && asked.effects[0].epoch, 120)
   const { to, reason } = expectMove(decide(state, now, { held: [held(104), held(120)] }), 'restart')

@@ -1,0 +1,257 @@
+/**
+ * `npm run bench:rotation`: how long from publishing a bundle until it is proven on all nodes, next to its floor in
+ * the same run? `docs/benchmarks.md` says what is measured and how the processes are laid out.
+ */
+import { cpus, loadavg, totalmem } from 'node:os'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { Child } from '../demo/child.ts'
+import { editJson, type LocalDomain, makeLocalDomain } from '../demo/domain.ts'
+import { RotorError } from '../src/errors.ts'
+import { HeldIdentity } from '../src/identity/identity.ts'
+import { readIdentity } from '../src/identity/read.ts'
+import { connectWith } from '../src/nats/connect.ts'
+import { formatInstant, sleep } from '../src/time.ts'
+import { domainNames } from '../src/wire/names.ts'
+import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { orderAnswer } from '../src/wire/requests.ts'
+import { FLOOR_STREAM, type FloorPlan, measureFloors } from './floors.ts'
+import type { NodesSettings } from './nodes.ts'
+import { type Measure, type Round, renderSummary, summarise } from './summary.ts'
+import { type Measured, Timeline } from './timeline.ts'
+
+const HELP = `npm run bench:rotation -- [--json] [--rounds N] [--servers N] [--services N]
+
+Rotates the CA of a domain on this machine N times and measures each rotation next to its floor.
+
+  --json          one JSON object on stdout instead of a table
+  --rounds N      rotations to measure (default 20)
+  --servers N     nats-servers, 3 or more (default 3)
+  --services N    services with a live connection each (default 10)
+
+Exit code: 0 all rounds done, 1 a round failed, 64 wrong use, 130 stopped by a signal.
+`
+/** Epochs never end by themselves during a run: every rotation is an order. */
+const EPOCH = 6 * 3_600_000
+/** The first rotations also warm up the code of every process. */
+const WARM_UP = 2
+const PATIENCE = 30_000
+const ISSUER = 'issuer'
+
+interface Options {
+  readonly json: boolean
+  readonly rounds: number
+  readonly servers: number
+  readonly services: number
+}
+
+const note = (text: string): void => void process.stderr.write(`${text}\n`)
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+      rounds: { type: 'string', default: '20' },
+      servers: { type: 'string', default: '3' },
+      services: { type: 'string', default: '10' },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(HELP)
+    process.exit(0)
+  }
+  const count = (key: 'rounds' | 'servers' | 'services', least: number): number => {
+    const value = Number(values[key])
+    if (Number.isSafeInteger(value) && value >= least) return value
+    throw new RotorError('ERR_USAGE', `--${key}: expected ${least} or more, found ${values[key]}`)
+  }
+  return {
+    json: values.json,
+    rounds: count('rounds', 1),
+    servers: count('servers', 3),
+    services: count('services', 1),
+  }
+}
+
+const serviceNames = (count: number): string[] => Array.from({ length: count }, (_, i) => `service-${i + 1}`)
+
+/** One process for the issuer with its own agent, one for the agents of all servers, one for all services. */
+async function startAll(
+  domain: LocalDomain,
+  services: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const configOf = (name: string): string => domain.founded.agentConfigs[name] ?? ''
+  for (const file of Object.values(domain.founded.agentConfigs)) await editJson(file, { spread: false })
+  const nodes = (name: string, settings: NodesSettings): Promise<Child> =>
+    domain.start(name, 'bench/nodes', [JSON.stringify(settings)])
+  await domain.startServers()
+  await domain.startIssuer()
+  const groups = [
+    await nodes('servers', { configs: domain.plans.map(({ name }) => configOf(name)), connections: false }),
+    await nodes('services', { configs: services.map(configOf), connections: true }),
+  ]
+  for (const group of groups) await group.started('started', signal)
+}
+
+/** `rotor rotate`, without waiting. */
+async function orderRotation(domain: LocalDomain): Promise<void> {
+  const names = domainNames(domain.name)
+  const identity = new HeldIdentity(
+    await readIdentity(join(dirname(domain.founded.issuerConfig), 'identity')),
+  )
+  const servers = domain.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
+  const nc = await connectWith({ servers, identity, name: 'rotor-bench', inboxPrefix: names.inbox(ISSUER) })
+  try {
+    const at = formatInstant(Date.now())
+    const order = { v: 1, kind: 'rotate', force: false, reason: 'benchmark', by: 'bench', at }
+    const reply = await nc.request(names.orderSubject, encodeRecord(order), { timeout: 10_000 })
+    const answer = decodeRecord(orderAnswer, reply.data, names.orderSubject)
+    if (!answer.ok) throw new RotorError(answer.code, answer.message)
+  } finally {
+    await nc.close()
+  }
+}
+
+class Rounds {
+  readonly #domain: LocalDomain
+  readonly #timeline: Timeline
+  readonly #floors: FloorPlan
+  readonly #signal: AbortSignal
+
+  constructor(domain: LocalDomain, timeline: Timeline, signal: AbortSignal) {
+    const identityOf = (name: string) => join(dirname(domain.founded.agentConfigs[name] ?? ''), 'identity')
+    this.#domain = domain
+    this.#timeline = timeline
+    this.#signal = signal
+    this.#floors = {
+      domain: domain.name,
+      servers: domain.plans.map(({ name, host, clientPort }) => ({
+        name,
+        identity: identityOf(name),
+        address: `${host}:${clientPort}`,
+      })),
+      service: { name: 'service-1', identity: identityOf('service-1') },
+    }
+  }
+
+  /** Floors, then one whole rotation. Throws when a node failed or something does not come. */
+  async run(): Promise<Round> {
+    await this.#until('the domain at rest', () => this.#timeline.quiet || null)
+    const floors = await measureFloors(this.#floors)
+    const before = this.#timeline.versionOf('activate')
+    await orderRotation(this.#domain)
+    const signer = await this.#until('a rotation that is proven and decided', () => {
+      const version = this.#timeline.versionOf('activate')
+      return version === before || version === null ? null : this.#measured(version)
+    })
+    const prepared = this.#timeline.versionOf('prepare')
+    const trust = prepared === null ? null : this.#measured(prepared)
+    if (trust === null) throw new RotorError('ERR_INTERNAL', 'the signer moved, but trust was not proven')
+    return { floors, measured: { trust, signer } }
+  }
+
+  #measured(version: number): (Measured & { decidedMs: number }) | null {
+    const measured = this.#timeline.measure(version)
+    const decidedMs = this.#timeline.decidedMs(version)
+    return measured === null || decidedMs === null ? null : { ...measured, decidedMs }
+  }
+
+  async #until<T>(what: string, look: () => T | null): Promise<T> {
+    const deadline = Date.now() + PATIENCE
+    for (;;) {
+      const found = look()
+      const ended = [...this.#domain.children.values()].find((child) => child.ended)
+      const [failure] = this.#timeline.failures.splice(0)
+      if (failure !== undefined) throw new RotorError('ERR_INTERNAL', failure)
+      if (ended !== undefined) throw new RotorError('ERR_INTERNAL', `${ended.name} ended by itself`)
+      if (found !== null) return found
+      if (Date.now() > deadline) throw new RotorError('ERR_INTERNAL', `${what}: not within ${PATIENCE} ms`)
+      await sleep(10, this.#signal)
+    }
+  }
+}
+
+async function main(options: Options, signal: AbortSignal): Promise<number> {
+  const services = serviceNames(options.services)
+  const serverNames = Array.from({ length: options.servers }, (_, i) => `nats-${i + 1}`)
+  const timeline = new Timeline([ISSUER, ...serverNames, ...services])
+  await using domain = await makeLocalDomain({
+    epochDuration: EPOCH,
+    servers: options.servers,
+    services: services.map((name) => ({
+      name,
+      publish: ['bench.>'],
+      subscribe: ['bench.>'],
+      streams: name === 'service-1' ? [FLOOR_STREAM] : [],
+    })),
+    // an old authority leaves at once, so that the bundle does not grow from round to round
+    policy: { retireAfter: '0s' },
+    onEvent: (event) => timeline.take(event),
+  })
+  signal.throwIfAborted()
+  note(`${options.servers} nats-servers, ${options.services} services: starting`)
+  await startAll(domain, services, signal)
+  const rounds = new Rounds(domain, timeline, signal)
+  const done: Round[] = []
+  const failures: string[] = []
+  for (let i = 1 - WARM_UP; i <= options.rounds; i++) {
+    try {
+      const round = await rounds.run()
+      if (i > 0) done.push(round)
+      note(`${i > 0 ? `round ${i}/${options.rounds}` : 'warm-up'}: ${says(round)}`)
+    } catch (cause) {
+      signal.throwIfAborted()
+      const { message } = RotorError.from(cause)
+      failures.push(message)
+      note(`round ${i} failed: ${message}`)
+      // what follows would be measured on a domain that is not whole
+      break
+    }
+  }
+  const kinds = new Map([...serverNames.map((name) => [name, 'server'] as const), [ISSUER, ISSUER] as const])
+  const summary = summarise(done, (node) => kinds.get(node) ?? 'service')
+  const head = {
+    type: 'rotation-benchmark',
+    at: formatInstant(Date.now()),
+    machine: machine(domain),
+    ...options,
+    failures,
+  }
+  process.stdout.write(
+    options.json ? `${JSON.stringify({ ...head, ...summary })}\n` : `${renderSummary(summary)}\n`,
+  )
+  return failures.length === 0 ? 0 : 1
+}
+
+const says = ({ measured }: Round): string =>
+  (['trust', 'signer'] as const)
+    .map((name: Measure) => `${name} ${Math.round(measured[name].provenMs)} ms (${measured[name].slowest})`)
+    .join(', ')
+
+const machine = (domain: LocalDomain) => ({
+  cpus: cpus().length,
+  cpu: cpus()[0]?.model ?? 'unknown',
+  memoryMiB: Math.round(totalmem() / 1024 / 1024),
+  load1: loadavg()[0] ?? 0,
+  node: process.versions.node,
+  natsServer: domain.servers[0]?.version ?? 'unknown',
+})
+
+const stop = new AbortController()
+const onSignal = (): void => {
+  if (stop.signal.aborted) process.exit(130)
+  note('stopping')
+  stop.abort(new RotorError('ERR_ABORTED', 'stopped by a signal'))
+}
+process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
+try {
+  process.exitCode = await main(readOptions(), stop.signal)
+} catch (cause) {
+  const error = RotorError.from(cause)
+  if (!stop.signal.aborted) note(`bench: ${error.code}: ${error.message}`)
+  process.exitCode = stop.signal.aborted ? 130 : error.exitCode
+} finally {
+  process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+}

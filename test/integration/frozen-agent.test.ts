@@ -1,0 +1,138 @@
+/**
+ * Trust before use: while one agent is frozen and can not trust the new authority, nothing of it is used.
+ * 1. A domain of three servers and a service runs with epochs of seconds. 2. One agent is frozen. 3. The next epoch
+ * begins, and another one: nothing is activated, and `rotor status` names who is waited for. 4. It thaws, and the
+ * rotation goes on. Once for the agent of a server, once for the agent of a service.
+ */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { Child } from '../../demo/child.ts'
+import { epochAt, epochStart } from '../../src/schedule.ts'
+import { parseCertificate } from '../../src/trust/certificate.ts'
+import { assertIssuedBy } from '../../src/trust/chain.ts'
+import type { BundlePayload } from '../../src/wire/bundle.ts'
+import { rotor } from '../support/cli.ts'
+import { eventually } from '../support/eventually.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
+
+const EPOCH = 6_000
+const INNER = ['issuer', 'nats-1', 'nats-3']
+const FREEZABLE = ['nats-2', 'orders']
+const ALL = [...INNER, ...FREEZABLE]
+
+describe('one agent is frozen before it trusts the new authority', { timeout: 240_000 }, () => {
+  let domain: RunningDomain
+  const children = new Map<string, Child>()
+
+  before(async () => {
+    // Authorities live for many epochs, so the rotation can hold for long before it goes on without anybody.
+    domain = await RunningDomain.start({
+      epochDuration: EPOCH,
+      schedule: { validity: 40 * EPOCH },
+      servers: 3,
+      services: [{ name: 'orders' }],
+      policy: { goOnBelow: '1s' },
+    })
+    await domain.startIssuer()
+    for (const name of ['nats-1', 'nats-3']) await domain.startAgent(name)
+    for (const name of FREEZABLE) children.set(name, await domain.local.startAgent(name))
+  })
+  after(async () => {
+    for (const child of children.values()) child.kill('SIGCONT')
+    await domain?.stop()
+  })
+
+  /** Freezes the agent at a moment when no rotation is under way. */
+  async function freeze(name: string): Promise<{ active: number; version: number }> {
+    const child = children.get(name)
+    assert.ok(child)
+    return await eventually(
+      async () => {
+        await domain.settled(ALL)
+        child.kill('SIGSTOP')
+        const seen = await domain.overview()
+        const status = seen.agents.find((agent) => agent.name === name)?.status
+        if (seen.phase === 'steady' && status?.version === seen.version && status.state === 'applied')
+          return seen
+        child.kill('SIGCONT')
+        return false
+      },
+      { timeout: PATIENCE },
+    )
+  }
+
+  /** The epochs of the authorities that issued what the servers serve now. */
+  async function servedEpochs(bundle: BundlePayload): Promise<number[]> {
+    const found = await domain.probe(await domain.identity('issuer'), ['client', 'cluster'])
+    return found.map(({ server, kind, result }) => {
+      const issuer = bundle.authorities.find(({ certificate }) => {
+        try {
+          assertIssuedBy(result.served, parseCertificate(certificate, 'authority'))
+          return true
+        } catch {
+          return false
+        }
+      })
+      assert.ok(issuer, `${server} ${kind}: its leaf is of no authority in the bundle`)
+      return issuer.epoch
+    })
+  }
+
+  for (const name of FREEZABLE) {
+    test(`${name}: nothing is activated until it follows, status names it, thawed it goes on`, async () => {
+      const frozen = await freeze(name)
+
+      // the authority of the next epoch is distributed, and the rotation waits for one agent only
+      const waiting = await eventually(
+        async () => {
+          const seen = await domain.overview()
+          return seen.phase === 'distributing' && seen.waitingFor.length === 1 && seen
+        },
+        { timeout: PATIENCE },
+      )
+      assert.deepEqual(
+        waiting.waitingFor.map((straggler) => straggler.name),
+        [name],
+      )
+
+      // more than the start of its epoch goes by
+      const schedule = domain.local.schedule
+      const next = epochAt(schedule, Date.now()) + 1
+      await eventually(() => Date.now() > epochStart(schedule, next) + schedule.lead, { timeout: PATIENCE })
+
+      const held = await domain.overview()
+      assert.deepEqual([held.phase, held.active], ['distributing', frozen.active])
+      const history = await domain.history()
+      const newest = history.at(-1)?.payload
+      assert.ok(newest)
+      assert.ok(newest.version > frozen.version, 'the new authority was published')
+      assert.equal(newest.epoch, frozen.active, 'and does not sign')
+      assert.ok(newest.authorities.some((authority) => authority.status === 'prepared'))
+      assert.deepEqual(
+        history.map((bundle) => bundle.payload.epoch).filter((epoch) => epoch > frozen.active),
+        [],
+      )
+      assert.deepEqual(new Set(await servedEpochs(newest)), new Set([frozen.active]))
+      const leaves = held.agents.map((agent) => agent.status?.leaf.issuerEpoch)
+      assert.deepEqual(new Set(leaves), new Set([frozen.active]))
+
+      const status = await rotor('status', '--config', domain.local.founded.issuerConfig, '--json')
+      assert.equal(status.code, 1, status.stderr)
+      const told = JSON.parse(status.stdout)
+      assert.deepEqual(
+        told.waitingFor.map((straggler: { name: string }) => straggler.name),
+        [name],
+      )
+
+      children.get(name)?.kill('SIGCONT')
+      const done = await domain.settled(ALL, (overview) => overview.active > frozen.active)
+      const signing = (await domain.history()).at(-1)?.payload
+      assert.ok(signing)
+      const served = await servedEpochs(signing)
+      assert.ok(
+        served.every((epoch) => epoch >= done.active),
+        `${served} after epoch ${done.active} had signed everywhere`,
+      )
+    })
+  }
+})

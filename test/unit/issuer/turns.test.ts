@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { NO_TURN, type TurnRecord, takeTurn } from '../../../issuer/turns.ts'
+import type { TurnRequest } from '../../../src/wire/requests.ts'
+
+const acquire = (agent: string, version = 5): TurnRequest => ({ v: 1, agent, version, op: 'acquire' })
+const release = (agent: string, outcome: 'applied' | 'rolled-back', version = 5): TurnRequest => ({
+  v: 1,
+  agent,
+  version,
+  op: 'release',
+  outcome,
+})
+
+function after(record: TurnRecord, request: TurnRequest, now = 0): TurnRecord {
+  const outcome = takeTurn(record, request, now)
+  assert.ok('next' in outcome, JSON.stringify(outcome))
+  return outcome.next
+}
+
+test('one holds the turn, the others wait until it is given back', () => {
+  const held = after(NO_TURN, acquire('nats-1'))
+  assert.deepEqual(takeTurn(held, acquire('nats-2'), 1), {
+    refused: 'it is the turn of nats-1',
+    final: false,
+  })
+  assert.equal(after(after(held, release('nats-1', 'applied')), acquire('nats-2')).holder, 'nats-2')
+})
+
+test('a holder that asks again, after a crash, has it still', () => {
+  assert.equal(after(after(NO_TURN, acquire('nats-1')), acquire('nats-1'), 1).holder, 'nats-1')
+})
+
+test('a holder that does not come back loses it', () => {
+  const held = after(NO_TURN, acquire('nats-1'))
+  assert.equal(after(held, acquire('nats-2'), held.until + 1).holder, 'nats-2')
+})
+
+test('nobody starts a version that the canary had to put back, except the canary', () => {
+  const failed = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'rolled-back'))
+  assert.deepEqual(takeTurn(failed, acquire('nats-2'), 1), {
+    refused: 'nats-1 had to put version 5 back',
+    final: true,
+  })
+  const again = after(failed, acquire('nats-1'))
+  assert.equal(after(after(again, release('nats-1', 'applied')), acquire('nats-2')).holder, 'nats-2')
+})
+
+test('a newer version is a new chance', () => {
+  const failed = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'rolled-back'))
+  assert.equal(after(failed, acquire('nats-2', 6)).holder, 'nats-2')
+})
+
+test('somebody who does not hold it can not give it back', () => {
+  const held = after(NO_TURN, acquire('nats-1'))
+  assert.equal(after(held, release('nats-2', 'applied')).holder, 'nats-1')
+})
+
+test('never do two agents hold it within its time', () => {
+  const requests = fc.record({
+    agent: fc.constantFrom('a', 'b', 'c'),
+    version: fc.integer({ min: 1, max: 3 }),
+    op: fc.constantFrom('acquire', 'release'),
+    outcome: fc.constantFrom('applied', 'rolled-back'),
+  })
+  fc.assert(
+    fc.property(fc.array(fc.tuple(requests, fc.integer({ min: 0, max: 15_000 }))), (steps) => {
+      let record = NO_TURN
+      let now = 0
+      for (const [request, gap] of steps) {
+        now += gap
+        const before = record
+        const outcome = takeTurn(before, { v: 1, ...request } as TurnRequest, now)
+        if (!('next' in outcome)) continue
+        record = outcome.next
+        const changed = before.holder !== null && record.holder !== null && before.holder !== record.holder
+        assert.ok(!changed || before.until <= now, `${before.holder} was robbed`)
+      }
+    }),
+  )
+})
