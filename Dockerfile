@@ -14,6 +14,7 @@ COPY agent agent
 COPY issuer issuer
 COPY cli cli
 COPY demo demo
+COPY scripts scripts
 RUN npm run build && npm prune --omit=dev --ignore-scripts --no-audit --no-fund
 
 FROM ${NODE_IMAGE} AS rotor

@@ -12,13 +12,13 @@ import type { HeldIdentity, IdentitySnapshot } from '../src/identity/identity.ts
 import type { IdentityMaterial } from '../src/identity/material.ts'
 import type { Logger } from '../src/log.ts'
 import type { Link } from '../src/nats/link.ts'
-import { probeListener } from '../src/probe/probe.ts'
 import { type Epoch, spread, spreadWindow } from '../src/schedule.ts'
 import { type Clock, formatInstant, sleep } from '../src/time.ts'
 import { scheduleOf } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import type { ApplyStep, TargetStatus } from '../src/wire/status.ts'
 import type { Acceptance } from './acceptance.ts'
+import { preflight } from './preflight.ts'
 import { isRenewalDue, renewLeaf } from './renewal.ts'
 import type { Reporter } from './reporter.ts'
 import type { Target } from './targets/target.ts'
@@ -84,7 +84,7 @@ export class Applier {
 
   /** Throws the reason when the bundle could not be applied; the node then is as it was before. */
   async apply(bundle: AcceptedBundle, signal: AbortSignal): Promise<Retire> {
-    const { reporter, clock, logger, onEvent } = this.#p
+    const { reporter, clock, logger, onEvent, directory, config } = this.#p
     const { version } = bundle.payload
     const began = clock.now()
     const before = await this.#current()
@@ -94,6 +94,8 @@ export class Applier {
       next = await this.#prepare(bundle, before, signal)
     } catch (cause) {
       reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
+      // what was staged would pile up with every try
+      await directory.prune(config.keep).catch(() => {})
       throw cause
     }
     const retire = await this.#install(bundle, before, next, signal)
@@ -109,7 +111,7 @@ export class Applier {
 
   /** Everything that can be done without anybody noticing: renew, stage, preflight. */
   async #prepare(bundle: AcceptedBundle, before: Generation, signal: AbortSignal): Promise<Generation> {
-    const { directory, clock, identity, config } = this.#p
+    const { directory, clock, identity, config, link } = this.#p
     const { payload } = bundle
     const held = identity.current()
     const renewed = isRenewalDue(before.manifest.epoch, held.leaf, payload.epoch, clock.now())
@@ -125,7 +127,8 @@ export class Applier {
       { skew: scheduleOf(payload).lead },
     )
     this.#step('preflight', payload.version)
-    await this.#preflight(staged.snapshot, signal)
+    const now = link.connected ? [link.nc.getServer()] : []
+    await preflight([...now, ...config.servers], held, staged.snapshot, signal)
     return staged
   }
 
@@ -143,20 +146,6 @@ export class Applier {
     const leaf = await renewLeaf(await link.ready(signal), config, names, held, bundle, clock, signal)
     reporter.update({ clockOffsetMs: leaf.clockOffsetMs })
     return { key: leaf.key, certificate: leaf.certificate, ca: held.ca, epoch: leaf.epoch }
-  }
-
-  /** Would a server that works with what we have now also work with what is staged? */
-  async #preflight(staged: IdentitySnapshot, signal: AbortSignal): Promise<void> {
-    const address = this.#p.link.nc.getServer()
-    const result = await probeListener({ kind: 'client', address }, { material: staged, signal })
-    if (!result.accepted)
-      throw new RotorError('ERR_PROBE_REFUSED', `preflight: ${address} refuses the staged leaf`)
-    if (!result.trusted) {
-      throw new RotorError(
-        'ERR_PROBE_UNTRUSTED',
-        `preflight: the staged trust file does not verify ${address}: ${result.untrusted ?? ''}`,
-      )
-    }
   }
 
   /** From here on others see it: publish, notify, prove; or put back. */

@@ -124,25 +124,25 @@ function distributing(s: In<'distributing'>): Decision {
 
   const agents = agentStragglers(s, TRUSTS_NEXT)
   const servers = serverStragglers(s, ACCEPTS_NEXT, next)
-  const waiver = orNull(s, [...agents, ...servers])
+  const waiver = waiverFor(s, [...agents, ...servers])
   if (waiver !== 'hold' && s.now >= activateAt(s)) return activate(s, waiver)
 
   const kept = maintain(s)
   if (kept !== null) return kept
-  const moments = [passOverAt(s), activateAt(s)]
+  const moments = servers.length + agents.length > 0 ? [passOverAt(s), activateAt(s)] : [activateAt(s)]
   if (agents.length > 0) {
     return wait(s, 'agents-do-not-trust', [...agents, ...servers], moments, probe(s, next, agents, servers))
   }
-  if (servers.length > 0)
-    return wait(s, 'servers-not-proven', servers, moments, probe(s, next, agents, servers))
-  return wait(s, 'epoch-not-started', [], [activateAt(s)])
+  return servers.length > 0
+    ? wait(s, 'servers-not-proven', servers, moments, probe(s, next, agents, servers))
+    : wait(s, 'epoch-not-started', [], moments)
 }
 
 function converging(s: In<'converging'>): Decision {
   const { active } = s.state
   const agents = agentStragglers(s, HOLDS_NEW_LEAF)
   const servers = serverStragglers(s, SERVES_ACTIVE, active)
-  const waiver = orNull(s, [...agents, ...servers])
+  const waiver = waiverFor(s, [...agents, ...servers])
   if (waiver !== 'hold') return converge(s, waiver)
 
   const kept = maintain(s)
@@ -153,7 +153,7 @@ function converging(s: In<'converging'>): Decision {
 
 function withdrawing(s: In<'withdrawing'>): Decision {
   const agents = agentStragglers(s, FORGOT_DROPPED)
-  const waiver = orNull(s, agents)
+  const waiver = waiverFor(s, agents)
   if (waiver !== 'hold') return converge(s, waiver)
   return maintain(s) ?? wait(s, 'agents-still-trust', agents, [passOverAt(s)])
 }
@@ -238,7 +238,7 @@ function maintain(s: Situation): Decision | null {
 // ---- answers
 
 /** null: nobody is missing. A waiver: some are, and may be passed over. 'hold': some are, and may not. */
-function orNull(s: Situation, stragglers: readonly Straggler[]) {
+function waiverFor(s: Situation, stragglers: readonly Straggler[]) {
   return stragglers.length === 0 ? null : (waive(s, stragglers) ?? 'hold')
 }
 

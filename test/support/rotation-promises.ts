@@ -1,0 +1,105 @@
+/** The promises of SPEC.md as checks of what is true in a simulated domain, not of what its issuer was told. */
+import assert from 'node:assert/strict'
+import type { Decision, Move, Phase, RotationState } from '../../src/rotation/state.ts'
+import { type Epoch, epochEnd } from '../../src/schedule.ts'
+import { formatInstant, type Instant } from '../../src/time.ts'
+import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
+import { SCHEDULE } from './rotation-world.ts'
+import type { SimulatedAgent } from './simulated-agent.ts'
+
+/** From which phase to which one a move may lead. */
+const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
+  prepare: ['steady distributing'],
+  activate: ['distributing converging'],
+  converge: ['converging steady', 'withdrawing steady'],
+  withdraw: ['distributing withdrawing'],
+  restart: ['steady converging', 'distributing converging'],
+  retire: ['steady steady', 'distributing distributing', 'converging converging', 'withdrawing withdrawing'],
+  refresh: ['steady steady', 'distributing distributing', 'converging converging', 'withdrawing withdrawing'],
+}
+
+const epochsOf = (bundle: BundlePayload, status: string): Epoch[] =>
+  bundle.authorities.filter((authority) => authority.status === status).map((authority) => authority.epoch)
+
+export class Promises {
+  /** Agents a rotation went on without, and the version they have to reach to count again. */
+  readonly passedOver = new Map<string, number>()
+  /** Which certificate an epoch stands for, once it was in a bundle. */
+  readonly #certificateOf = new Map<Epoch, string>()
+
+  /** `latest`: the latest time that ever was. What ended stays ended although the clock is set back. */
+  checkMove(
+    from: RotationState,
+    { move, to, effects }: Extract<Decision, { kind: 'move' }>,
+    agents: readonly SimulatedAgent[],
+    latest: Instant,
+  ): void {
+    assert.ok(
+      WAYS[move].includes(`${from.phase} ${to.phase}`),
+      `I5: ${move} from ${from.phase} to ${to.phase}`,
+    )
+    const before = bundlePayload.parse(JSON.parse(from.payload))
+    const after = bundlePayload.parse(JSON.parse(to.payload))
+    assert.ok(to.newest >= from.newest, 'E1: an epoch is never used again')
+    if (move === 'converge') {
+      assert.equal(to.payload, from.payload)
+      assert.deepEqual([to.waivers, to.order], [[], null], 'O1: a finished rotation leaves nothing behind')
+    } else {
+      assert.equal(to.version, from.version + 1, 'I4: a version follows its predecessor')
+      assert.equal(after.previous, from.digest, 'I4: and names its digest')
+      assert.deepEqual(effects[0], { kind: 'publish-bundle', version: to.version })
+      this.#checkBundle(after, to)
+      checkDropped(before, after, agents, latest)
+    }
+    const names = to.waivers.slice(from.waivers.length).flatMap((waiver) => waiver.names)
+    for (const { name } of agents) if (names.includes(name)) this.passedOver.set(name, to.version)
+  }
+
+  #checkBundle(bundle: BundlePayload, state: RotationState): void {
+    const epochs = bundle.authorities.map((authority) => authority.epoch)
+    assert.equal(new Set(epochs).size, epochs.length, 'B1: no epoch twice')
+    assert.deepEqual(epochsOf(bundle, 'active'), [bundle.epoch], 'B1: one signs, and it is trusted')
+    assert.equal(bundle.epoch, state.active)
+    const next = state.phase === 'distributing' ? [state.next] : []
+    assert.deepEqual(epochsOf(bundle, 'prepared'), next, 'I5: one rotation at a time')
+    for (const { epoch, sha256 } of bundle.authorities) {
+      assert.ok(epochEnd(SCHEDULE, epoch) > Date.parse(bundle.issuedAt), `B1: epoch ${epoch} has ended`)
+      assert.equal(this.#certificateOf.get(epoch) ?? sha256, sha256, `E1: epoch ${epoch} is two authorities`)
+      this.#certificateOf.set(epoch, sha256)
+    }
+  }
+
+  /** I1: a valid leaf is trusted by every registered agent that no rotation has gone on without. */
+  checkTrust(agents: readonly SimulatedAgent[], latest: Instant): void {
+    for (const verifier of agents) {
+      const awaited = this.passedOver.get(verifier.name)
+      if (awaited !== undefined && verifier.bundle.version < awaited) continue
+      this.passedOver.delete(verifier.name)
+      for (const { name, leaf } of agents) {
+        assert.ok(
+          leaf.notAfter <= latest || verifier.trusts(leaf.issuer),
+          `I1: ${verifier.name}, version ${verifier.bundle.version}, meets a leaf of ${leaf.epoch} from ${name}`,
+        )
+      }
+    }
+  }
+}
+
+/** I2: what leaves trust, nobody holds a valid leaf of. */
+function checkDropped(
+  before: BundlePayload,
+  after: BundlePayload,
+  agents: readonly SimulatedAgent[],
+  latest: Instant,
+): void {
+  for (const { epoch, sha256 } of before.authorities) {
+    const stays = after.authorities.some((authority) => authority.sha256 === sha256)
+    if (stays || epochEnd(SCHEDULE, epoch) <= latest) continue
+    for (const { name, leaf } of agents) {
+      assert.ok(
+        leaf.issuer !== sha256 || leaf.notAfter <= latest,
+        `I2: epoch ${epoch} leaves trust, ${name} holds a leaf of it until ${formatInstant(leaf.notAfter)}`,
+      )
+    }
+  }
+}

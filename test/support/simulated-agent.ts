@@ -1,0 +1,89 @@
+/** An agent of the simulation: what is true on one node, and what it tells of itself. */
+import assert from 'node:assert/strict'
+import { payloadDigest } from '../../src/bundle/payload.ts'
+import { type Epoch, epochEnd } from '../../src/schedule.ts'
+import { formatInstant, type Instant } from '../../src/time.ts'
+import type { BundlePayload } from '../../src/wire/bundle.ts'
+import type { AgentStatus } from '../../src/wire/status.ts'
+import { hex, SCHEDULE } from './rotation-world.ts'
+
+export interface SimulatedLeaf {
+  readonly epoch: Epoch
+  /** SHA-256 of the authority certificate it chains to. */
+  readonly issuer: string
+  readonly notAfter: Instant
+}
+
+/** Who signs for a node that holds this bundle; null when nobody can, or the bundle does not trust the signer. */
+export type Sign = (bundle: BundlePayload) => SimulatedLeaf | null
+
+export const readBundle = (text: string): BundlePayload => JSON.parse(text)
+
+/** What an agent looks at before it takes a bundle, as far as time goes. */
+export const isAcceptable = (bundle: BundlePayload, now: Instant): boolean =>
+  Date.parse(bundle.expiresAt) > now &&
+  bundle.authorities.every(({ epoch }) => epochEnd(SCHEDULE, epoch) > now)
+
+export class SimulatedAgent {
+  readonly name: string
+  bundle: BundlePayload
+  leaf: SimulatedLeaf
+  frozen = false
+  rolledBack = false
+  #digest: string
+  /** What it told, newest last. */
+  readonly told: AgentStatus[] = []
+
+  constructor(name: string, text: string, leaf: SimulatedLeaf) {
+    this.name = name
+    this.bundle = readBundle(text)
+    this.leaf = leaf
+    this.#digest = payloadDigest(text)
+  }
+
+  trusts(issuer: string): boolean {
+    return this.bundle.authorities.some((authority) => authority.sha256 === issuer)
+  }
+
+  /** Applies a newer bundle, and renews when another authority signs now. */
+  follow(text: string, now: Instant, sign: Sign): void {
+    const bundle = readBundle(text)
+    if (bundle.version <= this.bundle.version || !isAcceptable(bundle, now)) return
+    if (bundle.version === this.bundle.version + 1) {
+      assert.equal(bundle.previous, this.#digest, 'I4: the chain holds')
+    }
+    this.bundle = bundle
+    this.#digest = payloadDigest(text)
+    this.rolledBack = false
+    if (this.leaf.epoch !== bundle.epoch) this.renew(sign)
+  }
+
+  renew(sign: Sign): void {
+    this.leaf = sign(this.bundle) ?? this.leaf
+  }
+
+  report(now: Instant): AgentStatus {
+    const status: AgentStatus = {
+      v: 1,
+      agent: this.name,
+      role: 'service',
+      version: this.bundle.version,
+      digest: this.#digest,
+      state: this.rolledBack ? 'rolled-back' : 'applied',
+      step: 'idle',
+      leaf: {
+        fingerprint: hex(`${this.name} ${this.leaf.issuer}`),
+        issuerEpoch: this.leaf.epoch,
+        notAfter: formatInstant(this.leaf.notAfter),
+      },
+      targets: [],
+      clockOffsetMs: 0,
+      lastError: null,
+      started: formatInstant(0),
+      at: formatInstant(now),
+      software: 'test',
+    }
+    this.told.push(status)
+    return status
+  }
+}
