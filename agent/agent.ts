@@ -77,7 +77,8 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         role: config.role,
         version: manifest.version,
         digest: manifest.digest,
-        state: 'applied',
+        // After a crash the current generation may never have been proven: then it counts for nothing yet.
+        state: acceptance.proven?.generation === current.name ? 'applied' : 'applying',
         step: 'idle',
         leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
         targets: [],
@@ -95,6 +96,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         connectWith({
           servers: config.servers,
           identity,
+          handshakeFirst: config.handshakeFirst,
           name: `rotor-agent-${config.agent}`,
           inboxPrefix: names.inbox(config.agent),
         }),

@@ -2,7 +2,6 @@
  * From an accepted bundle to a proven generation, in named steps: renew, stage, preflight, publish, notify, prove.
  * What fails before `publish` leaves the node untouched; what fails after it is put back and proven again.
  */
-import type { NatsConnection } from '@nats-io/transport-node'
 import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { caFile } from '../src/bundle/payload.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
@@ -77,14 +76,14 @@ export class Applier {
     const { leaf } = this.#p.identity.current()
     return (
       current.manifest.version >= bundle.payload.version &&
-      this.#p.acceptance.proven?.generation === current.name &&
+      this.isProven(current) &&
       !isRenewalDue(current.manifest.epoch, leaf, bundle.payload.epoch, this.#p.clock.now())
     )
   }
 
   /** Throws the reason when the bundle could not be applied; the node then is as it was before. */
   async apply(bundle: AcceptedBundle, signal: AbortSignal): Promise<Retire> {
-    const { reporter, clock, logger, onEvent, directory, config } = this.#p
+    const { reporter, clock, logger, onEvent } = this.#p
     const { version } = bundle.payload
     const began = clock.now()
     const before = await this.#current()
@@ -93,9 +92,7 @@ export class Applier {
     try {
       next = await this.#prepare(bundle, before, signal)
     } catch (cause) {
-      reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
-      // what was staged would pile up with every try
-      await directory.prune(config.keep).catch(() => {})
+      await this.#notPublished(before, cause, version)
       throw cause
     }
     const retire = await this.#install(bundle, before, next, signal)
@@ -128,7 +125,7 @@ export class Applier {
     )
     this.#step('preflight', payload.version)
     const now = link.connected ? [link.nc.getServer()] : []
-    await preflight([...now, ...config.servers], held, staged.snapshot, signal)
+    await preflight([...now, ...config.servers], config.handshakeFirst, held, staged.snapshot, signal)
     return staged
   }
 
@@ -155,11 +152,11 @@ export class Applier {
     next: Generation,
     signal: AbortSignal,
   ): Promise<Retire> {
-    const { acceptance, targets, reporter, config, directory, identity } = this.#p
+    const { acceptance, targets, reporter, directory, identity } = this.#p
     const { version } = bundle.payload
     const news = before.name === next.name || !sameMaterial(before, next)
     const exclusive = news && targets.some((target) => target.exclusive)
-    if (exclusive) await this.#takeTurn(version, signal)
+    if (exclusive) await this.#takeTurn(version, before, signal)
     try {
       this.#step('publish', version)
       await directory.publish(next)
@@ -178,7 +175,7 @@ export class Applier {
         step: 'idle',
         lastError: null,
       })
-      await directory.prune(config.keep)
+      await this.#tidy()
       if (exclusive) await this.#giveTurn(version, 'applied')
       return retire
     } catch (cause) {
@@ -199,21 +196,13 @@ export class Applier {
   /** Tells every target, then has every target prove it. */
   async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
     const { targets, identity, link } = this.#p
-    const context = {
-      identity: identity.current(),
-      nc: await this.#connection(targets, link, signal),
-      signal,
-    }
+    const context = { identity: identity.current(), nc: await link.ready(signal), signal }
     this.#step('notify', version)
     for (const target of targets) await target.notify(context)
     this.#step('prove', version)
     const evidence: TargetStatus[] = []
     for (const target of targets) evidence.push(await target.prove(context))
     return evidence
-  }
-
-  async #connection(targets: readonly Target[], link: Link, signal: AbortSignal): Promise<NatsConnection> {
-    return targets.some((target) => target.type === 'nats-server') ? link.ready(signal) : link.nc
   }
 
   /** Back to the generation that was proven last; a node that was never proven with another one stays as it is. */
@@ -231,8 +220,10 @@ export class Applier {
       'the generation could not be proven, putting the previous one back',
     )
     const known = await directory.list()
-    const wanted = before.name === next.name ? acceptance.proven?.generation : before.name
-    if (wanted !== undefined && known.includes(wanted)) {
+    const wanted = [acceptance.proven?.generation, before.name].find(
+      (name) => name !== undefined && known.includes(name),
+    )
+    if (wanted !== undefined && wanted !== next.name) {
       await directory.putBack({ name: wanted })
       identity.set(await directory.load(wanted))
     }
@@ -251,17 +242,38 @@ export class Applier {
       step: 'idle',
       lastError: this.#errorRecord(error, version),
     })
+    await this.#tidy()
     onEvent({ type: 'rolled-back', version, code: error.code, message: error.message })
   }
 
-  async #takeTurn(version: number, signal: AbortSignal): Promise<void> {
-    const { link, names, config, clock, reporter, onEvent } = this.#p
+  /** Nothing is visible to others yet: what was staged goes, the node stays as it was. */
+  async #notPublished(before: Generation, cause: unknown, version: number): Promise<void> {
+    const state = this.isProven(before) ? 'applied' : 'applying'
+    this.#p.reporter.update({ state, step: 'idle', lastError: this.#errorRecord(cause, version) })
+    await this.#tidy()
+  }
+
+  /** A generation counts when its targets were proven with it; after a crash the current one may not be. */
+  isProven(generation: Pick<Generation, 'name'>): boolean {
+    return this.#p.acceptance.proven?.generation === generation.name
+  }
+
+  /** Old generations are no reason to fail. */
+  async #tidy(): Promise<void> {
+    const { directory, config, logger } = this.#p
+    await directory
+      .prune(config.keep)
+      .catch((cause) => logger.warn({ err: RotorError.from(cause).message }, 'old generations stay'))
+  }
+
+  async #takeTurn(version: number, before: Generation, signal: AbortSignal): Promise<void> {
+    const { link, names, config, clock, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'wanted', version })
     try {
       await acquireTurn(() => link.nc, names, config.agent, version, clock, signal)
       onEvent({ type: 'turn', turn: 'ours', version })
     } catch (cause) {
-      reporter.update({ state: 'applied', step: 'idle', lastError: this.#errorRecord(cause, version) })
+      await this.#notPublished(before, cause, version)
       throw cause
     }
   }

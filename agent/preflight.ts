@@ -1,7 +1,7 @@
 /** Would a server that works with what this node holds also work with what is staged? Asked before anybody uses it. */
 import { RotorError } from '../src/errors.ts'
 import type { IdentitySnapshot } from '../src/identity/identity.ts'
-import { probeListener } from '../src/probe/probe.ts'
+import { type ProbeTarget, probeListener } from '../src/probe/probe.ts'
 
 /**
  * Asks one server after the other until one gives an answer. A server that does not work with the present material
@@ -11,28 +11,32 @@ import { probeListener } from '../src/probe/probe.ts'
  */
 export async function preflight(
   servers: readonly string[],
+  handshakeFirst: boolean,
   held: IdentitySnapshot,
   staged: IdentitySnapshot,
   signal: AbortSignal,
 ): Promise<void> {
   let last: RotorError | null = null
   for (const address of new Set(servers.map((server) => server.replace(/^\w+:\/\//, '')))) {
-    const problem = await problemWith(address, staged, signal)
+    const client: ProbeTarget = { kind: 'client', address, handshakeFirst }
+    const problem = await problemWith(client, staged, signal)
     if (problem === null) return
-    if (problem.code.startsWith('ERR_PROBE_') && (await problemWith(address, held, signal)) === null)
+    if (problem.code.startsWith('ERR_PROBE_') && (await problemWith(client, held, signal)) === null) {
       throw problem
+    }
     last = problem
   }
   if (last !== null) throw last
 }
 
 async function problemWith(
-  address: string,
+  client: ProbeTarget,
   material: IdentitySnapshot,
   signal: AbortSignal,
 ): Promise<RotorError | null> {
   try {
-    const result = await probeListener({ kind: 'client', address }, { material, signal })
+    const result = await probeListener(client, { material, signal })
+    const { address } = client
     if (!result.accepted)
       return new RotorError('ERR_PROBE_REFUSED', `preflight: ${address} refuses the staged leaf`)
     if (result.trusted) return null

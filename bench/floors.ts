@@ -26,6 +26,7 @@ export type FloorTimes = Readonly<Record<FloorName, readonly number[]>>
 export const FLOOR_STREAM = 'BENCH'
 const SUBJECT = 'bench.floor'
 const TRIES = 5
+const DIAL_TIMEOUT = 5_000
 
 export interface FloorPlan {
   readonly domain: string
@@ -58,17 +59,23 @@ export async function measureFloors(plan: FloorPlan): Promise<FloorTimes> {
 async function bareDial(address: string, { key, certificate, ca }: IdentitySnapshot): Promise<void> {
   const [host = '', port = ''] = address.split(':')
   const socket = connectTcp({ host, port: Number(port), noDelay: true })
+  const { promise: answered, resolve, reject } = Promise.withResolvers<void>()
+  answered.catch(() => {})
+  socket.on('error', reject).setTimeout(DIAL_TIMEOUT, () => socket.destroy(new Error('no answer')))
   try {
-    await once(socket, 'data')
+    await Promise.race([once(socket, 'data'), answered])
     const tls = connectTls({ socket, key, cert: certificate, ca, host, allowPartialTrustChain: true })
-    try {
-      await once(tls, 'secureConnect')
-      tls.write('CONNECT {"verbose":false,"pedantic":false,"tls_required":true}\r\nPING\r\n')
-      let text = ''
-      while (!text.includes('PONG\r\n')) text += (await once(tls, 'data')).join('')
-    } finally {
-      tls.destroy()
-    }
+    let text = ''
+    tls
+      .on('error', reject)
+      .on('data', (data) => {
+        text += data
+        if (text.includes('PONG\r\n')) resolve()
+      })
+      .on('close', () => reject(new Error('the connection was closed')))
+    tls.write('CONNECT {"verbose":false,"pedantic":false,"tls_required":true}\r\nPING\r\n')
+    await answered
+    tls.destroy()
   } finally {
     socket.destroy()
   }

@@ -23,6 +23,7 @@ export async function asOperator<T>(
   const nc = await connectWith({
     servers: config.servers,
     identity,
+    handshakeFirst: config.handshakeFirst,
     name: 'rotor-operator',
     inboxPrefix: names.inbox(config.name),
   })

@@ -98,6 +98,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
       connectWith({
         servers: config.servers,
         identity,
+        handshakeFirst: config.handshakeFirst,
         name: `rotor-issuer-${config.name}`,
         inboxPrefix: names.inbox(config.name),
       }),

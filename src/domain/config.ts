@@ -55,6 +55,8 @@ const issuerSchema = z.strictObject({
   passphraseFile: z.string().optional(),
   identity: z.string(),
   servers: z.array(serverUrl).min(1),
+  /** The servers begin with TLS, as their `handshake_first`. */
+  handshakeFirst: z.boolean().default(false),
   /** Copies of the rotor's streams: 3 in a cluster. */
   replicas: z.int().min(1).max(5).default(1),
   agents: z.array(agentEntry).min(1),
@@ -104,6 +106,8 @@ const agentSchema = z.strictObject({
   role: z.enum(['server', 'service', 'issuer']),
   identity: z.string(),
   servers: z.array(serverUrl).min(1),
+  /** The servers begin with TLS, as their `handshake_first`. */
+  handshakeFirst: z.boolean().default(false),
   names: certificateNames.prefault({}),
   targets: z.array(target).default([]),
   /** Spread renewals of many services over time; servers go one at a time in any case. */

@@ -137,3 +137,44 @@ describe('one agent is frozen before it trusts the new authority', { timeout: 24
     })
   }
 })
+
+test('a server whose agent is frozen past the end of its leaf takes no other node along', {
+  timeout: 180_000,
+}, async () => {
+  const others = ['issuer', 'nats-2', 'nats-3', 'orders']
+  await using domain = await RunningDomain.start({
+    epochDuration: 4_000,
+    schedule: { validity: 160_000 },
+    servers: 3,
+    services: [{ name: 'orders' }],
+    policy: { goOnBelow: '1s' },
+  })
+  await domain.startIssuer()
+  for (const name of ['nats-2', 'nats-3', 'orders']) await domain.startAgent(name)
+  const frozen = await domain.local.startAgent('nats-1')
+  await domain.settled([...others, 'nats-1'], (overview) => overview.active > 0)
+  frozen.kill('SIGSTOP')
+  try {
+    const material = await domain.identity('orders')
+    await eventually(
+      async () => {
+        const found = await domain.probe(material)
+        return found.find(({ server }) => server === 'nats-1')?.result.untrusted?.includes('EXPIRED')
+      },
+      { timeout: PATIENCE, interval: 200 },
+    )
+
+    // the rotation holds for it; the others get new leaves all the same, and can use them
+    const leafOf = (name: string) => domain.agents.get(name)?.status().leaf.fingerprint
+    const before = new Map(others.map((name) => [name, leafOf(name)]))
+    await eventually(() => others.every((name) => leafOf(name) !== before.get(name)), { timeout: PATIENCE })
+    for (const name of others) {
+      const results = (await domain.probe(await domain.identity(name)))
+        .filter(({ server }) => server !== 'nats-1')
+        .map(({ result }) => ({ trusted: result.trusted, accepted: result.accepted }))
+      assert.deepEqual(results, Array(2).fill({ trusted: true, accepted: true }), name)
+    }
+  } finally {
+    frozen.kill('SIGCONT')
+  }
+})
