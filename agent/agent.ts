@@ -7,7 +7,7 @@ import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { connectWith } from '../src/nats/connect.ts'
 import { Link } from '../src/nats/link.ts'
-import { renewAt } from '../src/schedule.ts'
+import { makeSchedule, renewAt } from '../src/schedule.ts'
 import { runTasks } from '../src/tasks.ts'
 import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
 import { SOFTWARE } from '../src/version.ts'
@@ -116,25 +116,25 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
       logger,
       onEvent,
     })
-    const work = new Work(applier, reporter, clock, logger, stop.signal)
     const newest = await acceptance.newest().catch((cause) => {
       // Too old to be accepted again: the node slept. It waits for a newer one.
       logger.warn({ err: RotorError.from(cause).message }, 'the bundle on disk is not valid any more')
       return null
     })
+    const schedule = newest === null ? makeSchedule() : scheduleOf(newest.payload)
+    const patience = Math.max(500, Math.min(30_000, schedule.lead / 2))
+    const work = new Work(applier, reporter, patience, clock, logger, stop.signal)
     const inbox = new Inbox({ acceptance, applier, work, reporter, clock, logger, onEvent })
-    const validity = newest === null ? 24 * 3_600_000 : scheduleOf(newest.payload).validity
     await link.attach(
       consumeBundles({
         names,
         agent: config.agent,
-        inactiveThreshold: 2 * validity + 60_000,
+        inactiveThreshold: 2 * schedule.validity + 60_000,
         logger,
         handle: (message) => inbox.take(message),
       }),
     )
-    const refresh =
-      newest === null ? 60_000 : Math.max(1_000, Math.min(60_000, scheduleOf(newest.payload).lead))
+    const refresh = Math.max(1_000, Math.min(60_000, schedule.lead))
 
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),

@@ -38,6 +38,7 @@ export class Reporter {
 
   /** Resolves when the status as it is now has been stored. */
   async flush(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
     const { promise, resolve } = Promise.withResolvers<void>()
     const waiter = { version: this.#version, resolve }
     this.#waiting.add(waiter)

@@ -4,7 +4,7 @@ import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import { Backoff } from '../src/tasks.ts'
-import { type Clock, sleep } from '../src/time.ts'
+import { type Clock, type Duration, sleep } from '../src/time.ts'
 import type { Applier } from './apply.ts'
 import { ACK_WAIT } from './consume.ts'
 import type { Reporter } from './reporter.ts'
@@ -22,10 +22,19 @@ export class Work {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #signal: AbortSignal
-  readonly #backoff = new Backoff({ base: 500, max: 30_000 })
+  readonly #backoff: Backoff
   readonly #flight: SingleFlight<BundleItem>
 
-  constructor(applier: Applier, reporter: Reporter, clock: Clock, logger: Logger, signal: AbortSignal) {
+  /** `patience`: the longest wait before a bundle that failed is tried again, milliseconds. */
+  constructor(
+    applier: Applier,
+    reporter: Reporter,
+    patience: Duration,
+    clock: Clock,
+    logger: Logger,
+    signal: AbortSignal,
+  ) {
+    this.#backoff = new Backoff({ base: Math.min(500, patience), max: patience })
     this.#applier = applier
     this.#reporter = reporter
     this.#clock = clock

@@ -80,7 +80,10 @@ async function reload(): Promise<void> {
   await connection.move()
   counts.moves += 1
 }
-process.on('SIGHUP', () => void reload().catch((error) => logger.error({ err: error }, 'the new files were not taken')))
+process.on(
+  'SIGHUP',
+  () => void reload().catch((error) => logger.error({ err: error }, 'the new files were not taken')),
+)
 if (PID_FILE !== undefined) {
   await writeFile(PID_FILE, `${process.pid}\n`)
   cleanup.defer(() => rm(PID_FILE, { force: true }))

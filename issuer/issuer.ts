@@ -13,6 +13,7 @@ import { type Attachment, Link } from '../src/nats/link.ts'
 import { runTasks } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
+import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { EmbeddedAuthority } from './authority/embedded.ts'
 import { type IssuerEvent, Loop } from './loop.ts'
@@ -21,7 +22,7 @@ import { Prober } from './prober.ts'
 import { Signing } from './signing.ts'
 import { Statuses } from './statuses.ts'
 import { createStores } from './store.ts'
-import { Turns } from './turns.ts'
+import { Turns, turnTime } from './turns.ts'
 
 export interface IssuerOptions {
   readonly config: IssuerConfig
@@ -90,7 +91,10 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     logger,
     bundle: () => loop.bundle,
   })
-  const turns = new Turns(names, clock)
+  const turns = new Turns(names, clock, () => ({
+    turnTime: turnTime(loop.bundle?.schedule.epochDuration ?? 0),
+    hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
+  }))
   const stop = new AbortController()
 
   const link = new Link(
@@ -146,6 +150,14 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     [Symbol.asyncDispose]: () => handle.stop(),
   }
   return handle
+}
+
+/** Has this agent proven the version, or put it back? */
+function hasEnded(status: AgentStatus | null, version: number): boolean {
+  if (status === null || status.state === 'applying') return false
+  return (
+    status.version >= version || (status.state === 'rolled-back' && status.lastError?.version === version)
+  )
 }
 
 /**

@@ -15,15 +15,16 @@ import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type TurnAnswer, type TurnRequest, turnRequest } from '../src/wire/requests.ts'
 
 const TURN_KEY = 'turn'
-/** A holder that does not come back for this long has lost its turn. */
-const TURN_TIME: Duration = 20_000
+/** A holder that does not come back for this long has lost its turn; half an epoch where epochs are short. */
+export const turnTime = (epochDuration: Duration): Duration =>
+  Math.min(20_000, Math.max(2_000, epochDuration / 2))
 /** How long a request may wait for its turn before it is told to ask again. */
 const WAIT: Duration = 3_000
 const LOOK_AGAIN: Duration = 250
 
 const turnRecord = z.object({
   v: z.literal(1),
-  holder: z.string().nullable(),
+  holder: z.object({ agent: z.string(), version: z.int() }).nullable(),
   until: z.number(),
   /** Who had to put back which version. */
   failed: z.object({ agent: z.string(), version: z.int() }).nullable(),
@@ -32,13 +33,22 @@ export type TurnRecord = z.infer<typeof turnRecord>
 
 export const NO_TURN: TurnRecord = { v: 1, holder: null, until: 0, failed: null }
 
+export interface TurnFacts {
+  readonly now: Instant
+  /** How long a holder that says nothing keeps the turn. */
+  readonly turnTime: Duration
+  /** Does the status of this holder show that its step has ended, well or put back? A release may get lost. */
+  readonly hasEnded: (holder: { readonly agent: string; readonly version: number }) => boolean
+}
+
 /** The decision: the record after the request, or why not now. Pure. */
 export function takeTurn(
   record: TurnRecord,
   request: TurnRequest,
-  now: Instant,
+  { now, turnTime, hasEnded }: TurnFacts,
 ): { next: TurnRecord } | { refused: string; final: boolean } {
   const { agent, version } = request
+  const { holder } = record
   if (request.op === 'release') {
     const failed =
       request.outcome === 'rolled-back'
@@ -47,27 +57,29 @@ export function takeTurn(
           ? null
           : record.failed
     return {
-      next: record.holder === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed },
+      next: holder?.agent === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed },
     }
   }
   const { failed } = record
   if (failed !== null && failed.version === version && failed.agent !== agent) {
     return { refused: `${failed.agent} had to put version ${version} back`, final: true }
   }
-  if (record.holder !== null && record.holder !== agent && record.until > now) {
-    return { refused: `it is the turn of ${record.holder}`, final: false }
+  if (holder !== null && holder.agent !== agent && record.until > now && !hasEnded(holder)) {
+    return { refused: `it is the turn of ${holder.agent}`, final: false }
   }
-  return { next: { ...record, holder: agent, until: now + TURN_TIME } }
+  return { next: { ...record, holder: { agent, version }, until: now + turnTime } }
 }
 
 export class Turns {
   readonly #names: DomainNames
   readonly #clock: Clock
+  readonly #facts: () => Omit<TurnFacts, 'now'>
   readonly #bells = new Set<Bell>()
 
-  constructor(names: DomainNames, clock: Clock) {
+  constructor(names: DomainNames, clock: Clock, facts: () => Omit<TurnFacts, 'now'>) {
     this.#names = names
     this.#clock = clock
+    this.#facts = facts
   }
 
   /** Answers one request message; never throws. An acquire waits a little for its turn, unless `leaving` aborts. */
@@ -110,7 +122,7 @@ export class Turns {
         entry === null
           ? NO_TURN
           : decodeRecord(turnRecord, entry.value, `${this.#names.stateBucket}/${TURN_KEY}`)
-      const outcome = takeTurn(record, request, this.#clock.now())
+      const outcome = takeTurn(record, request, { now: this.#clock.now(), ...this.#facts() })
       if ('refused' in outcome) return outcome
       try {
         const bytes = encodeRecord(outcome.next)

@@ -84,7 +84,12 @@ export async function issueAuthority(options: AuthorityOptions): Promise<string>
     privateKey: root.privateKey,
     notBefore,
     notAfter,
-    extensions: [new BasicConstraintsExtension(true, 0, true), CA_USAGE, subjectKeyId(spki), ...authorityKeyId],
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      CA_USAGE,
+      subjectKeyId(spki),
+      ...authorityKeyId,
+    ],
   })
 }
 
@@ -170,10 +175,7 @@ const NO_CA = new BasicConstraintsExtension(false, undefined, true)
 const CA_USAGE = new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true)
 const LEAF_USAGE = new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true)
 /** RSA key exchange (TLS 1.2) also wants keyEncipherment. */
-const RSA_USAGE = new KeyUsagesExtension(
-  KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment,
-  true,
-)
+const RSA_USAGE = new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true)
 const TLS_USAGES = new ExtendedKeyUsageExtension([USAGE.serverAuth, USAGE.clientAuth])
 
 const subjectKeyId = (spki: Buffer): Extension => new SubjectKeyIdentifierExtension(keyId(spki))

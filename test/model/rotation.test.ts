@@ -7,7 +7,7 @@ import { type Action, Simulation } from '../support/rotation-simulation.ts'
 import { HOUR, MINUTE, SCHEDULE } from '../support/rotation-world.ts'
 
 /** Raise it for a soak: `ROTOR_MODEL_RUNS=20000 node --test test/model/rotation.test.ts`. */
-const RUNS = Number(process.env.ROTOR_MODEL_RUNS ?? 600)
+const RUNS = Number(process.env.ROTOR_MODEL_RUNS ?? 400)
 
 const who = fc.nat(5)
 const minutes = (min: number, max: number) => fc.integer({ min, max })

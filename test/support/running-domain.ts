@@ -52,7 +52,7 @@ export interface ListenerProbe {
   readonly result: ProbeResult
 }
 
-type Options = Partial<Omit<LocalDomainOptions, 'onEvent'>>
+type Options = Partial<LocalDomainOptions>
 
 export class RunningDomain implements AsyncDisposable {
   readonly local: LocalDomain

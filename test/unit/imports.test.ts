@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<Folder, readonly Folder[]>> = {
 const PURE_NODE = new Set(['node:assert', 'node:buffer', 'node:crypto', 'node:path', 'node:util'])
 /** The one function of node:net that computes only. */
 const PURE_NET = "import { isIP } from 'node:net'"
-const PURE_PACKAGES = new Set(['zod', 'jose'])
+const PURE_PACKAGES = new Set(['zod', 'jose', '@peculiar/x509', 'reflect-metadata'])
 const isPure = (file: string): boolean =>
   file.startsWith('src/rotation/') || ['src/schedule.ts', 'src/bundle/payload.ts'].includes(file)
 

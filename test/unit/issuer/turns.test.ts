@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { NO_TURN, type TurnRecord, takeTurn } from '../../../issuer/turns.ts'
+import { NO_TURN, type TurnRecord, takeTurn, turnTime } from '../../../issuer/turns.ts'
 import type { TurnRequest } from '../../../src/wire/requests.ts'
 
 const acquire = (agent: string, version = 5): TurnRequest => ({ v: 1, agent, version, op: 'acquire' })
@@ -13,48 +13,61 @@ const release = (agent: string, outcome: 'applied' | 'rolled-back', version = 5)
   outcome,
 })
 
+const facts = (now: number, ended = false) => ({ now, turnTime: 20_000, hasEnded: () => ended })
+
 function after(record: TurnRecord, request: TurnRequest, now = 0): TurnRecord {
-  const outcome = takeTurn(record, request, now)
+  const outcome = takeTurn(record, request, facts(now))
   assert.ok('next' in outcome, JSON.stringify(outcome))
   return outcome.next
 }
 
 test('one holds the turn, the others wait until it is given back', () => {
   const held = after(NO_TURN, acquire('nats-1'))
-  assert.deepEqual(takeTurn(held, acquire('nats-2'), 1), {
+  assert.deepEqual(takeTurn(held, acquire('nats-2'), facts(1)), {
     refused: 'it is the turn of nats-1',
     final: false,
   })
-  assert.equal(after(after(held, release('nats-1', 'applied')), acquire('nats-2')).holder, 'nats-2')
+  assert.equal(after(after(held, release('nats-1', 'applied')), acquire('nats-2')).holder?.agent, 'nats-2')
 })
 
 test('a holder that asks again, after a crash, has it still', () => {
-  assert.equal(after(after(NO_TURN, acquire('nats-1')), acquire('nats-1'), 1).holder, 'nats-1')
+  assert.equal(after(after(NO_TURN, acquire('nats-1')), acquire('nats-1'), 1).holder?.agent, 'nats-1')
 })
 
 test('a holder that does not come back loses it', () => {
   const held = after(NO_TURN, acquire('nats-1'))
-  assert.equal(after(held, acquire('nats-2'), held.until + 1).holder, 'nats-2')
+  assert.equal(after(held, acquire('nats-2'), held.until + 1).holder?.agent, 'nats-2')
+})
+
+test('a release that got lost does not block the others: the status of the holder shows that it is done', () => {
+  const held = after(NO_TURN, acquire('nats-1'))
+  assert.deepEqual(takeTurn(held, acquire('nats-2'), facts(1, true)), {
+    next: { v: 1, holder: { agent: 'nats-2', version: 5 }, until: 20_001, failed: null },
+  })
+})
+
+test('a turn lasts at most half an epoch where epochs are short', () => {
+  assert.deepEqual([turnTime(8_000), turnTime(1_000), turnTime(6 * 3_600_000)], [4_000, 2_000, 20_000])
 })
 
 test('nobody starts a version that the canary had to put back, except the canary', () => {
   const failed = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'rolled-back'))
-  assert.deepEqual(takeTurn(failed, acquire('nats-2'), 1), {
+  assert.deepEqual(takeTurn(failed, acquire('nats-2'), facts(1)), {
     refused: 'nats-1 had to put version 5 back',
     final: true,
   })
   const again = after(failed, acquire('nats-1'))
-  assert.equal(after(after(again, release('nats-1', 'applied')), acquire('nats-2')).holder, 'nats-2')
+  assert.equal(after(after(again, release('nats-1', 'applied')), acquire('nats-2')).holder?.agent, 'nats-2')
 })
 
 test('a newer version is a new chance', () => {
   const failed = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'rolled-back'))
-  assert.equal(after(failed, acquire('nats-2', 6)).holder, 'nats-2')
+  assert.equal(after(failed, acquire('nats-2', 6)).holder?.agent, 'nats-2')
 })
 
 test('somebody who does not hold it can not give it back', () => {
   const held = after(NO_TURN, acquire('nats-1'))
-  assert.equal(after(held, release('nats-2', 'applied')).holder, 'nats-1')
+  assert.equal(after(held, release('nats-2', 'applied')).holder?.agent, 'nats-1')
 })
 
 test('never do two agents hold it within its time', () => {
@@ -71,11 +84,12 @@ test('never do two agents hold it within its time', () => {
       for (const [request, gap] of steps) {
         now += gap
         const before = record
-        const outcome = takeTurn(before, { v: 1, ...request } as TurnRequest, now)
+        const outcome = takeTurn(before, { v: 1, ...request } as TurnRequest, facts(now))
         if (!('next' in outcome)) continue
         record = outcome.next
-        const changed = before.holder !== null && record.holder !== null && before.holder !== record.holder
-        assert.ok(!changed || before.until <= now, `${before.holder} was robbed`)
+        const changed =
+          before.holder !== null && record.holder !== null && before.holder.agent !== record.holder.agent
+        assert.ok(!changed || before.until <= now, `${before.holder?.agent} was robbed`)
       }
     }),
   )

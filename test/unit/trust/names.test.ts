@@ -103,6 +103,9 @@ describe('names in certificates', () => {
     }
     const two = new x509.Name([{ CN: ['a'] }, { CN: ['b'] }])
     assert.throws(() => readCommonName(two), /expected one common name/)
-    assert.throws(() => readCommonName(new x509.Name([{ CN: ['#020101'] }])), /expected the common name as text/)
+    assert.throws(
+      () => readCommonName(new x509.Name([{ CN: ['#020101'] }])),
+      /expected the common name as text/,
+    )
   })
 })

@@ -1,0 +1,176 @@
+/**
+ * kill -9 at every step boundary, with real processes. For each boundary: 1. the victim is told where to die.
+ * 2. A rotation is ordered, and the victim dies there. 3. It is started again, plainly. 4. The domain converges:
+ * everybody has the newest bundle and a leaf of the signing authority, and the one before has left trust.
+ * All the while a reader process reads the public paths of the victims, and never finds a torn or a missing set.
+ */
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import type { Child, ChildEvent } from '../../demo/child.ts'
+import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
+import { applyStep } from '../../src/wire/status.ts'
+import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+
+/** Authorities leave trust as soon as nobody needs them, so each rotation has all its moves. */
+const POLICY = { retireAfter: '0s' }
+const SERVER = 'nats-1'
+const SERVICE = 'orders'
+const NEVER = new AbortController().signal
+
+class Story implements AsyncDisposable {
+  readonly domain: RunningDomain
+  readonly #script: (name: string) => Promise<Child>
+  readonly #victims: readonly string[]
+  readonly #readings: ChildEvent[]
+  readonly #reader: Child
+  readonly #running = new Map<string, Child>()
+
+  private constructor(
+    domain: RunningDomain,
+    victims: readonly string[],
+    reader: Child,
+    readings: ChildEvent[],
+  ) {
+    this.domain = domain
+    this.#victims = victims
+    this.#reader = reader
+    this.#readings = readings
+    const { founded } = domain.local
+    this.#script = (name) => {
+      const config = domain.agentConfig(name)
+      const args = name === 'issuer' ? ['issuer', founded.issuerConfig, config] : ['agent', config]
+      return domain.local.start(`victim-${name}`, 'test/support/crashing-node', args)
+    }
+  }
+
+  static async begin(victims: readonly string[], others: readonly string[]): Promise<Story> {
+    const readings: ChildEvent[] = []
+    const domain = await RunningDomain.start({
+      services: [{ name: SERVICE }],
+      policy: POLICY,
+      onEvent: (event) => {
+        if (event.type === 'readings') readings.push(event)
+      },
+    })
+    try {
+      for (const name of others) await (name === 'issuer' ? domain.startIssuer() : domain.startAgent(name))
+      const dirs = victims.map((name) => domain.identityDir(name))
+      const reader = await domain.local.start('reader', 'test/support/identity-reader', dirs)
+      await reader.started('started', NEVER, PATIENCE)
+      const story = new Story(domain, victims, reader, readings)
+      await story.start()
+      await story.converged()
+      return story
+    } catch (cause) {
+      await domain.stop()
+      throw cause
+    }
+  }
+
+  async start(): Promise<void> {
+    await Promise.all(
+      this.#victims.map(async (name) => {
+        const child = await this.#script(name)
+        await child.started('started', NEVER, PATIENCE)
+        this.#running.set(name, child)
+      }),
+    )
+  }
+
+  /** Everybody has what is newest, and only one authority is trusted. */
+  async converged(above = -1): Promise<void> {
+    const nodes = [...this.domain.agents.keys(), ...this.#victims]
+    await this.domain.settled(nodes, (now) => now.active > above && now.authorities.length === 1)
+  }
+
+  async dieAt(point: string): Promise<void> {
+    const { active } = await this.domain.overview()
+    for (const child of this.#running.values()) child.send(point)
+    await this.domain.order(`to die at ${point}`)
+    for (const [name, child] of this.#running)
+      assert.equal(await child.exited, 'SIGKILL', `${name} dies at ${point}`)
+    await this.start()
+    await this.converged(active)
+    assert.deepEqual(chainProblems(await this.domain.history()), [])
+  }
+
+  /** What the reader saw. */
+  async readings(): Promise<ChildEvent> {
+    await this.#reader.stop()
+    const [found] = this.#readings
+    assert.ok(found, 'the reader told what it saw')
+    return found
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.domain.stop()
+  }
+}
+
+const AGENT_POINTS = [...applyStep.options.filter((step) => step !== 'idle'), 'applied']
+
+const ISSUER_POINTS = [
+  ...['prepare', 'activate', 'converge', 'retire'].map((move) => `commit * ${move}`),
+  ...['create-authority', 'publish-bundle', 'probe-servers', 'delete-authority'].map(
+    (kind) => `effect * ${kind}`,
+  ),
+].flatMap((point) => ['before', 'after'].map((when) => point.replace('*', when)))
+
+interface Killed {
+  readonly who: string
+  readonly victims: readonly string[]
+  readonly others: readonly string[]
+  readonly points: readonly string[]
+}
+
+const STORIES: readonly Killed[] = [
+  {
+    who: 'the agents of a server and of a service',
+    victims: [SERVER, SERVICE],
+    others: ['issuer'],
+    points: AGENT_POINTS,
+  },
+  { who: 'the issuer', victims: ['issuer'], others: [SERVER, SERVICE], points: ISSUER_POINTS },
+]
+
+describe('kill -9 at every step boundary', { concurrency: true, timeout: 300_000 }, () => {
+  for (const { who, victims, others, points } of STORIES) {
+    describe(who, () => {
+      let story: Story
+      before(async () => {
+        story = await Story.begin(victims, others)
+      })
+      after(async () => {
+        await story?.[Symbol.asyncDispose]()
+      })
+
+      for (const point of points) {
+        test(`${who}, killed at "${point}": started again, the domain converges`, async () => {
+          await story.dieAt(point)
+        })
+      }
+
+      test(`${who}: no key of an authority that left trust is kept`, async () => {
+        const { domain } = story
+        const keys = new EmbeddedAuthority({
+          domain: domain.names.domain,
+          dir: join(domain.local.dir, 'issuer', 'keys'),
+        })
+        const held = await keys.list()
+        const trusted = (await domain.overview()).authorities
+        assert.deepEqual(
+          held.map((authority) => authority.sha256),
+          trusted.map((authority) => authority.sha256),
+        )
+      })
+
+      test(`${who}: no reader ever found a torn or a missing set`, async (t) => {
+        const { reads, generations, problems } = await story.readings()
+        t.diagnostic(`${reads} reads of ${generations} generations`)
+        assert.deepEqual(problems, [])
+        assert.ok(Number(generations) > points.length, 'it saw the sets change')
+      })
+    })
+  }
+})
