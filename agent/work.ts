@@ -64,10 +64,13 @@ export class Work {
     try {
       if (await this.#applier.isApplied(bundle)) return message?.ack()
       const retire = await this.#applier.apply(bundle, this.#signal)
-      await this.#reporter.flush(this.#signal)
-      message?.ack()
-      this.#backoff.reset()
-      await retire()
+      try {
+        await this.#reporter.flush(this.#signal)
+        message?.ack()
+        this.#backoff.reset()
+      } finally {
+        await retire()
+      }
     } catch (cause) {
       if (this.#signal.aborted) return
       await this.#again({ bundle, message }, RotorError.from(cause))

@@ -34,6 +34,7 @@ import {
   endOf,
   hasEnded,
   heldAuthority,
+  type In,
   keyOf,
   type Situation,
   signerIsLost,
@@ -52,8 +53,6 @@ import type {
 } from './state.ts'
 
 export { bootstrap } from './payloads.ts'
-
-type In<P extends RotationState['phase']> = Situation<Extract<RotationState, { phase: P }>>
 
 /**
  * Assumption: `seen` was gathered after `state` was read, and in it `published` before the agents, so that an agent

@@ -36,7 +36,7 @@ function passOverReason(s: Situation): string {
     : `epoch ${active} signed and ended at ${formatInstant(end)}`
 }
 
-export const namesOf = (stragglers: readonly Straggler[]): string[] => [
+const namesOf = (stragglers: readonly Straggler[]): string[] => [
   ...new Set(stragglers.map((straggler) => straggler.name)),
 ]
 

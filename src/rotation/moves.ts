@@ -5,12 +5,10 @@ import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import { waiverText } from './hold.ts'
 import { clip, following } from './payloads.ts'
 import { retirement, retireReason } from './retire.ts'
-import { endOf, hasEnded, type Situation } from './situation.ts'
+import { endOf, hasEnded, type In, type Situation } from './situation.ts'
 import type { Decision, Effect, HeldAuthority, Move, Observations, RotationState, Waiver } from './state.ts'
 
 type Moved = Extract<Decision, { kind: 'move' }>
-type In<P extends RotationState['phase']> = Situation<Extract<RotationState, { phase: P }>>
-
 /** The part of a state that says where it stands. */
 type Standing =
   | { readonly phase: 'steady'; readonly active: Epoch }

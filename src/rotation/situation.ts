@@ -16,6 +16,9 @@ export interface Situation<S extends RotationState = RotationState> {
   readonly now: Instant
 }
 
+/** A situation in this phase. */
+export type In<P extends RotationState['phase']> = Situation<Extract<RotationState, { phase: P }>>
+
 /** Throws ERR_RECORD_INVALID when the state contradicts its own payload, TypeError when the policy is no policy. */
 export function situation<S extends RotationState>(
   state: S,
