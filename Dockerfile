@@ -2,7 +2,7 @@
 # The Node version stands here as a default and in docker-compose.yml; a test keeps them the same.
 ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
-FROM ${NODE_IMAGE} AS build
+FROM $NODE_IMAGE AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 # Not `npm ci`, for the reason that scripts/setup.mjs gives; the locked versions and their hashes are taken here too.
@@ -17,7 +17,7 @@ COPY demo demo
 COPY scripts scripts
 RUN npm run build && npm prune --omit=dev --ignore-scripts --no-audit --no-fund
 
-FROM ${NODE_IMAGE} AS rotor
+FROM $NODE_IMAGE AS rotor
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=build /app/package.json /app/nats-server.conf ./

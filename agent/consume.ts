@@ -6,6 +6,7 @@ import {
   AckPolicy,
   type ConsumerMessages,
   DeliverPolicy,
+  JetStreamApiError,
   type JsMsg,
   jetstream,
   jetstreamManager,
@@ -21,6 +22,8 @@ import type { DomainNames } from '../src/wire/names.ts'
 /** How long a message may stay unanswered; `working` is said three times as often. */
 export const ACK_WAIT: Duration = 6_000
 const NANOS = 1_000_000
+/** nats-server, errors.json: JSConsumerAlreadyExists. */
+const CONSUMER_EXISTS = 10148
 
 export interface ConsumeOptions {
   readonly names: DomainNames
@@ -67,7 +70,7 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
 async function open(nc: NatsConnection, options: ConsumeOptions): Promise<ConsumerMessages> {
   const { names, agent } = options
   const jsm = await jetstreamManager(nc, { checkAPI: false, timeout: 3000 })
-  await jsm.consumers.add(names.bundleStream, {
+  const settings = {
     durable_name: names.consumer(agent),
     filter_subject: names.bundleSubject,
     ack_policy: AckPolicy.Explicit,
@@ -77,7 +80,16 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
     num_replicas: 1,
     mem_storage: true,
     inactive_threshold: options.inactiveThreshold * NANOS,
-  })
+  }
+  try {
+    await jsm.consumers.add(names.bundleStream, settings)
+  } catch (cause) {
+    // There with another threshold (refused from 2.10 on): an agent whose bundle on disk has ended does not know the
+    // schedule yet, and must not wait for its old consumer to be forgotten.
+    if (!(cause instanceof JetStreamApiError) || cause.code !== CONSUMER_EXISTS) throw cause
+    const { inactive_threshold } = settings
+    await jsm.consumers.update(names.bundleStream, settings.durable_name, { inactive_threshold })
+  }
   const consumer = await jetstream(nc, { timeout: 3000 }).consumers.get(
     names.bundleStream,
     names.consumer(agent),

@@ -38,7 +38,7 @@ export interface FloorPlan {
 
 /** Measures every floor a few times, with the identities as they are on disk now. */
 export async function measureFloors(plan: FloorPlan): Promise<FloorTimes> {
-  console.error("floors")
+  console.error('floors')
   const dial: number[] = []
   const reload: number[] = []
   const material = await readIdentity(plan.service.identity)
@@ -46,14 +46,14 @@ export async function measureFloors(plan: FloorPlan): Promise<FloorTimes> {
     const server = plan.servers[i % plan.servers.length]
     if (server !== undefined) dial.push(await timed(() => bareDial(server.address, material)))
   }
-  console.error("dialled", dial)
+  console.error('dialled', dial)
   for (const server of plan.servers) {
     await connected(plan, server, server.address, async (nc) => {
       const subject = `$SYS.REQ.SERVER.${nc.info?.server_id}.RELOAD`
       reload.push(await timed(() => nc.request(subject, '', { timeout: 5_000 })))
     })
   }
-  console.error("reloaded", reload)
+  console.error('reloaded', reload)
   const address = plan.servers[0]?.address ?? ''
   const roundTrip = await connected(plan, plan.service, address, measureRoundTrips)
   return { dial, reload, roundTrip }

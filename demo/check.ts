@@ -1,7 +1,7 @@
 /** What holds at the end of a run, asked from outside: each server by a handshake, each agent by its record. */
 import { join } from 'node:path'
-import { asOperator } from '../cli/connection.ts'
-import { gatherOverview, type Overview } from '../cli/overview.ts'
+import { asOperator } from '../src/domain/operator.ts'
+import { gatherOverview, type Overview } from '../src/domain/overview.ts'
 import { readIdentity } from '../src/identity/read.ts'
 import { probeListener } from '../src/probe/probe.ts'
 import { parseCertificates } from '../src/trust/certificate.ts'

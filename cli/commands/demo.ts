@@ -3,9 +3,9 @@ import { type Command, InvalidArgumentError } from 'commander'
 import type { ChildEvent } from '../../demo/child.ts'
 import { type DemoSummary, runDemo } from '../../demo/demo.ts'
 import type { Progress } from '../../demo/progress.ts'
-import { renderLine, renderScreen } from '../../demo/view.ts'
 import { RotorError } from '../../src/errors.ts'
 import { signalOfProcess } from '../daemon.ts'
+import { renderLine, renderScreen } from '../demo-view.ts'
 import { colour, makeOutput, type Output, table } from '../output.ts'
 
 interface DemoFlags {

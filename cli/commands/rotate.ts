@@ -1,14 +1,14 @@
 /** `rotor rotate`: the next authority now, not at the start of its epoch. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
+import { asOperator } from '../../src/domain/operator.ts'
+import { gatherOverview } from '../../src/domain/overview.ts'
 import { RotorError } from '../../src/errors.ts'
 import { formatInstant, sleep } from '../../src/time.ts'
 import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
 import { orderAnswer } from '../../src/wire/requests.ts'
-import { asOperator } from '../connection.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { makeOutput } from '../output.ts'
-import { gatherOverview } from '../overview.ts'
 
 interface RotateOptions {
   readonly config: string

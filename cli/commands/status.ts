@@ -1,10 +1,10 @@
 /** `rotor status`: one screen that shows who has what. */
 import type { Command } from 'commander'
+import { asOperator } from '../../src/domain/operator.ts'
+import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { sleep } from '../../src/time.ts'
-import { asOperator } from '../connection.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, relative, table } from '../output.ts'
-import { gatherOverview, type Overview } from '../overview.ts'
 
 interface StatusOptions {
   readonly config: string

@@ -4,7 +4,7 @@
  * Gathered before, judged here: no check asks the world anything.
  */
 import type { Epoch } from '../schedule.ts'
-import { formatInstant } from '../time.ts'
+import { formatDuration, formatInstant } from '../time.ts'
 import type { AgentStatus } from '../wire/status.ts'
 import type { Situation } from './situation.ts'
 import type { Observations, ObservedListener, ObservedServer, Straggler } from './state.ts'
@@ -44,11 +44,18 @@ const holdsLeafOfActive: AgentCheck = (s, status) =>
     ? null
     : `holds a leaf of epoch ${status.leaf.issuerEpoch}, ${s.state.active} signs${lastError(status)}`
 
+/** Certificates are back-dated by `lead`, no more: a clock that is further off finds a fresh leaf not valid yet. */
+const clockIsClose: AgentCheck = (s, { clockOffsetMs }) =>
+  clockOffsetMs === null || Math.abs(clockOffsetMs) < s.schedule.lead
+    ? null
+    : `ERR_CLOCK_SKEW: its clock is off by ${formatDuration(clockOffsetMs)}, the lead is ${formatDuration(s.schedule.lead)}`
+
 /** distributing may end: nobody can meet a leaf of `next` that it does not trust (I1). */
 export const TRUSTS_NEXT: readonly AgentCheck[] = [
   hasAppliedPhase, // the bundle that contains next, or a later one of this phase
   knowsNoOtherBundle, // and it is ours
   isSettled, // and it stays
+  clockIsClose, // and a leaf of next will be valid for it
 ]
 
 /** converging may end: nobody holds a leaf of the authority before, so a next rotation can not cut it off (I2). */

@@ -14,12 +14,12 @@ import {
   startAgent,
   type Target,
 } from '../../agent/index.ts'
-import { asOperator, type Operator } from '../../cli/connection.ts'
-import { gatherOverview, type Overview } from '../../cli/overview.ts'
 import { type LocalDomain, type LocalDomainOptions, makeLocalDomain } from '../../demo/domain.ts'
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
+import { asOperator, type Operator } from '../../src/domain/operator.ts'
+import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
 import { readIdentity } from '../../src/identity/read.ts'
 import type { Logger } from '../../src/log.ts'

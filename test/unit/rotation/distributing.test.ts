@@ -84,6 +84,16 @@ test('holds for an agent that is ahead of us', () => {
   ])
 })
 
+test('holds for an agent whose clock is off by more than the lead', () => {
+  const state = distributingState()
+  assert.deepEqual(missingOf(state, { orders: { clockOffsetMs: -400_000 } }), [
+    'orders: ERR_CLOCK_SKEW: its clock is off by -6m40s, the lead is 5m',
+  ])
+  for (const clockOffsetMs of [299_999, null]) {
+    expectMove(decide(state, at(105), { agents: agentsOf(state, { orders: { clockOffsetMs } }) }), 'activate')
+  }
+})
+
 test('says when time alone would end the hold', () => {
   const state = since(distributingState(), 103)
   const agents = agentsOf(state, { orders: null })

@@ -1,7 +1,8 @@
 /** The demo on a terminal: one table that is drawn again, or plain lines where there is none. */
-import { colour, table } from '../cli/output.ts'
+
+import type { Progress } from '../demo/progress.ts'
 import { formatDuration } from '../src/time.ts'
-import type { Progress } from './progress.ts'
+import { colour, table } from './output.ts'
 
 /** The whole screen as text. */
 export function renderScreen(progress: Progress, goal: number, elapsed: number): string {

@@ -1,10 +1,10 @@
 /** How operator commands reach the domain: with the issuer's identity, on a connection of their own. */
 import type { NatsConnection } from '@nats-io/transport-node'
-import { type IssuerConfig, readIssuerConfig } from '../src/domain/config.ts'
-import { HeldIdentity } from '../src/identity/identity.ts'
-import { readIdentity } from '../src/identity/read.ts'
-import { connectWith } from '../src/nats/connect.ts'
-import { type DomainNames, domainNames } from '../src/wire/names.ts'
+import { HeldIdentity } from '../identity/identity.ts'
+import { readIdentity } from '../identity/read.ts'
+import { connectWith } from '../nats/connect.ts'
+import { type DomainNames, domainNames } from '../wire/names.ts'
+import { type IssuerConfig, readIssuerConfig } from './config.ts'
 
 export interface Operator {
   readonly config: IssuerConfig
