@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { RotorError } from '../../src/errors.ts'
 import { readIdentity } from '../../src/identity/read.ts'
 import { probeListener } from '../../src/probe/probe.ts'
-import type { ListenerKind } from '../../src/rotation/state.ts'
+import { LISTENER_KINDS } from '../../src/rotation/state.ts'
 import { formatInstant, parseDuration } from '../../src/time.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, table } from '../output.ts'
@@ -17,16 +17,6 @@ interface ProbeOptions {
   readonly json: boolean
 }
 
-const KINDS: readonly ListenerKind[] = [
-  'client',
-  'cluster',
-  'gateway',
-  'leafnode',
-  'websocket',
-  'mqtt',
-  'monitoring',
-]
-
 export function addProbe(program: Command): void {
   program
     .command('probe')
@@ -37,17 +27,17 @@ certificate: proven by what comes after the handshake, because with TLS 1.3 a re
 something does not hold.`,
     )
     .argument('<address>', 'host:port')
-    .option('--kind <kind>', KINDS.join(', '), 'client')
+    .option('--kind <kind>', LISTENER_KINDS.join(', '), 'client')
     .option('--identity <dir>', 'identity directory to dial with (default: no certificate, no trust)')
     .option('--handshake-first', 'the listener begins with TLS', false)
     .option('--timeout <duration>', 'patience', '3s')
     .option('--json', 'print the answer as JSON', false)
     .action(async (address: string, options: ProbeOptions) => {
-      const kind = KINDS.find((k) => k === options.kind)
+      const kind = LISTENER_KINDS.find((k) => k === options.kind)
       if (kind === undefined)
         throw new RotorError(
           'ERR_USAGE',
-          `--kind: expected one of ${KINDS.join(', ')}, found ${options.kind}`,
+          `--kind: expected one of ${LISTENER_KINDS.join(', ')}, found ${options.kind}`,
         )
       const output = makeOutput(options.json)
       const { signal, forget } = signalOfProcess()

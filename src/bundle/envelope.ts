@@ -112,4 +112,4 @@ function assertSize(bytes: Uint8Array): void {
   )
 }
 
-export { generateSigner, isSignerKey, type Signer, signerFromPem, signerToPem } from './signer.ts'
+export { generateSigner, type Signer, signerFromPem, signerToPem } from './signer.ts'

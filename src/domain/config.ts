@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { RotorError } from '../errors.ts'
+import { LISTENER_KINDS } from '../rotation/state.ts'
 import { parseDuration } from '../time.ts'
 import { isName } from '../wire/names.ts'
 import { describeIssues } from '../wire/record.ts'
@@ -22,7 +23,7 @@ export const serverUrl = z.string().regex(/^(tls|nats):\/\/[^\s/]+:\d+$/, 'expec
 const address = z.string().regex(/^[^\s/]+:\d+$/, 'expected host:port')
 
 export const listener = z.strictObject({
-  kind: z.enum(['client', 'cluster', 'gateway', 'leafnode', 'websocket', 'mqtt', 'monitoring']),
+  kind: z.enum(LISTENER_KINDS),
   address,
   /** TLS before INFO, as the server's `handshake_first`. */
   handshakeFirst: z.boolean().default(false),

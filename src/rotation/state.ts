@@ -78,7 +78,17 @@ export interface HeldAuthority {
   readonly notAfter: Instant
 }
 
-export type ListenerKind = 'client' | 'cluster' | 'gateway' | 'leafnode' | 'websocket' | 'mqtt' | 'monitoring'
+/** The TLS listeners of a nats-server. */
+export const LISTENER_KINDS = [
+  'client',
+  'cluster',
+  'gateway',
+  'leafnode',
+  'websocket',
+  'mqtt',
+  'monitoring',
+] as const
+export type ListenerKind = (typeof LISTENER_KINDS)[number]
 
 export interface ObservedListener {
   readonly kind: ListenerKind

@@ -11,7 +11,6 @@ const refusal = z.object({
   retryAfter: z.int().nonnegative().optional(),
   serverTime: instantText,
 })
-export type Refusal = z.infer<typeof refusal>
 
 /**
  * The claims of a signing request. They travel as a compact JWS (RFC 7515) whose `x5c` header is the current leaf
