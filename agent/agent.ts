@@ -98,6 +98,8 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
           identity,
           handshakeFirst: config.handshakeFirst,
           name: `rotor-agent-${config.agent}`,
+          // the first of a server's agent is its own server, which it then need not ask who it is
+          noRandomize: config.role === 'server',
           inboxPrefix: names.inbox(config.agent),
         }),
       logger,

@@ -6,7 +6,7 @@ import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { caFile } from '../src/bundle/payload.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
-import type { Generation, IdentityDirectory } from '../src/identity/directory.ts'
+import type { Generation, IdentityDirectory, StagedGeneration } from '../src/identity/directory.ts'
 import type { HeldIdentity, IdentitySnapshot } from '../src/identity/identity.ts'
 import type { IdentityMaterial } from '../src/identity/material.ts'
 import type { Logger } from '../src/log.ts'
@@ -20,6 +20,7 @@ import type { Acceptance } from './acceptance.ts'
 import { preflight } from './preflight.ts'
 import { isRenewalDue, renewLeaf } from './renewal.ts'
 import type { Reporter } from './reporter.ts'
+import { Spare } from './spare.ts'
 import type { Target } from './targets/target.ts'
 import { acquireTurn, releaseTurn } from './turn.ts'
 
@@ -65,6 +66,8 @@ const nothingToRetire: Retire = async () => {}
 
 export class Applier {
   readonly #p: ApplierParts
+  /** The current generation as it was read or published last; the directory has no other writer. */
+  #last: Generation | null = null
 
   constructor(parts: ApplierParts) {
     this.#p = parts
@@ -72,7 +75,7 @@ export class Applier {
 
   /** Is there anything to do for this bundle? */
   async isApplied(bundle: AcceptedBundle): Promise<boolean> {
-    const current = await this.#current()
+    const current = this.#last ?? (await this.#current())
     const { leaf } = this.#p.identity.current()
     return (
       current.manifest.version >= bundle.payload.version &&
@@ -88,7 +91,7 @@ export class Applier {
     const began = clock.now()
     const before = await this.#current()
     reporter.update({ state: 'applying' })
-    let next: Generation
+    let next: Generation | StagedGeneration
     try {
       next = await this.#prepare(bundle, before, signal)
     } catch (cause) {
@@ -107,7 +110,11 @@ export class Applier {
   }
 
   /** Everything that can be done without anybody noticing: renew, stage, preflight. */
-  async #prepare(bundle: AcceptedBundle, before: Generation, signal: AbortSignal): Promise<Generation> {
+  async #prepare(
+    bundle: AcceptedBundle,
+    before: Generation,
+    signal: AbortSignal,
+  ): Promise<Generation | StagedGeneration> {
     const { directory, clock, identity, config, link } = this.#p
     const { payload } = bundle
     const held = identity.current()
@@ -149,7 +156,7 @@ export class Applier {
   async #install(
     bundle: AcceptedBundle,
     before: Generation,
-    next: Generation,
+    next: Generation | StagedGeneration,
     signal: AbortSignal,
   ): Promise<Retire> {
     const { acceptance, targets, reporter, directory, identity } = this.#p
@@ -157,15 +164,17 @@ export class Applier {
     const news = before.name === next.name || !sameMaterial(before, next)
     const exclusive = news && targets.some((target) => target.exclusive)
     if (exclusive) await this.#takeTurn(version, before, signal)
+    const spare = new Spare()
     try {
       this.#step('publish', version)
       await directory.publish(next)
       const leafChanged = before.manifest.leaf !== next.manifest.leaf
-      identity.set(await directory.load(next.name))
+      this.#last = next
+      identity.set('snapshot' in next ? next.snapshot : identity.current())
+      if (leafChanged || before.name === next.name) spare.dial(this.#p.link)
       // A bundle may change no file at all; then nobody is told, because each reload re-authenticates every client.
       const evidence = news ? await this.#convince(version, signal) : reporter.status.targets
-      const retire =
-        leafChanged || before.name === next.name ? await this.#renewLink(version) : nothingToRetire
+      const retire = await this.#renewLink(version, spare)
       await acceptance.markProven({ version, digest: bundle.digest, generation: next.name })
       this.#step('report', version)
       reporter.update({
@@ -175,10 +184,11 @@ export class Applier {
         step: 'idle',
         lastError: null,
       })
-      await this.#tidy()
-      if (exclusive) await this.#giveTurn(version, 'applied')
+      // The next server waits for the turn, nobody for the tidying.
+      await Promise.all([exclusive ? this.#giveTurn(version, 'applied') : null, this.#tidy()])
       return retire
     } catch (cause) {
+      spare.drop()
       if (signal.aborted) throw cause
       await this.#putBack(version, before, next, cause, signal)
       if (exclusive) await this.#giveTurn(version, 'rolled-back')
@@ -186,9 +196,12 @@ export class Applier {
     }
   }
 
-  async #renewLink(version: number): Promise<Retire> {
+  /** Moves the control connection to the one that was dialled while the targets proved themselves. */
+  async #renewLink(version: number, spare: Spare): Promise<Retire> {
     const began = performance.now()
-    const retire = await this.#p.link.renew()
+    const dialled = await spare.take()
+    if (dialled === null) return nothingToRetire
+    const retire = await this.#p.link.renew(dialled)
     this.#p.onEvent({ type: 'link', version, tookMs: performance.now() - began })
     return retire
   }
@@ -219,6 +232,7 @@ export class Applier {
       { version, code: error.code, err: error.message },
       'the generation could not be proven, putting the previous one back',
     )
+    this.#last = null
     const known = await directory.list()
     const wanted = [acceptance.proven?.generation, before.name].find(
       (name) => name !== undefined && known.includes(name),
@@ -300,6 +314,7 @@ export class Applier {
     const current = await this.#p.directory.current()
     if (current === null)
       throw new RotorError('ERR_IDENTITY_MISSING', `${this.#p.directory.path}: no current generation`)
+    this.#last = current
     return current
   }
 

@@ -11,10 +11,12 @@ import { connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager, StorageType } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
+import { RotorError } from '../src/errors.ts'
 import type { IdentitySnapshot } from '../src/identity/identity.ts'
 import { HeldIdentity } from '../src/identity/identity.ts'
 import { readIdentity } from '../src/identity/read.ts'
 import { connectWith } from '../src/nats/connect.ts'
+import { sleep } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
 
 export const FLOORS = ['dial', 'reload', 'roundTrip'] as const
@@ -26,7 +28,7 @@ export type FloorTimes = Readonly<Record<FloorName, readonly number[]>>
 export const FLOOR_STREAM = 'BENCH'
 const SUBJECT = 'bench.floor'
 const TRIES = 5
-const DIAL_TIMEOUT = 5_000
+const LIMIT = 5_000
 
 export interface FloorPlan {
   readonly domain: string
@@ -38,7 +40,6 @@ export interface FloorPlan {
 
 /** Measures every floor a few times, with the identities as they are on disk now. */
 export async function measureFloors(plan: FloorPlan): Promise<FloorTimes> {
-  console.error('floors')
   const dial: number[] = []
   const reload: number[] = []
   const material = await readIdentity(plan.service.identity)
@@ -46,14 +47,12 @@ export async function measureFloors(plan: FloorPlan): Promise<FloorTimes> {
     const server = plan.servers[i % plan.servers.length]
     if (server !== undefined) dial.push(await timed(() => bareDial(server.address, material)))
   }
-  console.error('dialled', dial)
   for (const server of plan.servers) {
     await connected(plan, server, server.address, async (nc) => {
       const subject = `$SYS.REQ.SERVER.${nc.info?.server_id}.RELOAD`
       reload.push(await timed(() => nc.request(subject, '', { timeout: 5_000 })))
     })
   }
-  console.error('reloaded', reload)
   const address = plan.servers[0]?.address ?? ''
   const roundTrip = await connected(plan, plan.service, address, measureRoundTrips)
   return { dial, reload, roundTrip }
@@ -64,7 +63,7 @@ async function bareDial(address: string, { key, certificate, ca }: IdentitySnaps
   const socket = connectTcp({ host, port: Number(port), noDelay: true })
   const { promise: answered, resolve, reject } = Promise.withResolvers<void>()
   answered.catch(() => {})
-  socket.on('error', reject).setTimeout(DIAL_TIMEOUT, () => socket.destroy(new Error('no answer')))
+  socket.on('error', reject)
   try {
     await Promise.race([once(socket, 'data'), answered])
     const tls = connectTls({ socket, key, cert: certificate, ca, host, allowPartialTrustChain: true })
@@ -104,20 +103,28 @@ async function measureRoundTrips(nc: NatsConnection): Promise<number[]> {
     mem_storage: true,
   })
   const js = jetstream(nc)
-  const messages = await (await js.consumers.get(FLOOR_STREAM, 'floor')).consume({ max_messages: 16 })
+  let arrived = () => {}
+  const messages = await (await js.consumers.get(FLOOR_STREAM, 'floor')).consume({
+    max_messages: 16,
+    callback: (message) => {
+      message.ack()
+      arrived()
+    },
+  })
   const times: number[] = []
   try {
-    const arrivals = messages[Symbol.asyncIterator]()
     // the first one also waits until the pull has arrived
     for (let i = 0; i <= TRIES; i++) {
       const took = await timed(async () => {
-        const [arrived] = await Promise.all([arrivals.next(), js.publish(SUBJECT, 'floor')])
-        if (arrived.done !== true) arrived.value.ack()
+        const { promise, resolve } = Promise.withResolvers<void>()
+        arrived = resolve
+        await js.publish(SUBJECT, 'floor')
+        await promise
       })
       if (i > 0) times.push(took)
     }
   } finally {
-    await messages.close()
+    messages.stop()
     await jsm.consumers.delete(FLOOR_STREAM, 'floor')
   }
   return times
@@ -139,8 +146,18 @@ async function connected<T>(
   }
 }
 
+/** Bounded, so that a run can be stopped. */
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = performance.now()
-  await work()
-  return performance.now() - began
+  const late = new AbortController()
+  const limit = sleep(LIMIT, late.signal).then(() => {
+    throw new RotorError('ERR_INTERNAL', `a floor took more than ${LIMIT} ms`)
+  })
+  try {
+    await Promise.race([work(), limit])
+    return performance.now() - began
+  } finally {
+    late.abort()
+    await limit.catch(() => {})
+  }
 }

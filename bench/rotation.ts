@@ -15,6 +15,7 @@ import { formatInstant, sleep } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { orderAnswer } from '../src/wire/requests.ts'
+import { cpuBetween, readCpu } from './cpu.ts'
 import { FLOOR_STREAM, type FloorPlan, measureFloors } from './floors.ts'
 import type { NodesSettings } from './nodes.ts'
 import { type Measure, type Round, renderSummary, summarise } from './summary.ts'
@@ -119,12 +120,16 @@ class Rounds {
   readonly #timeline: Timeline
   readonly #floors: FloorPlan
   readonly #signal: AbortSignal
+  /** Name to process id. */
+  readonly #processes: ReadonlyMap<string, number>
 
   constructor(domain: LocalDomain, timeline: Timeline, signal: AbortSignal) {
     const identityOf = (name: string) => join(dirname(domain.founded.agentConfigs[name] ?? ''), 'identity')
     this.#domain = domain
     this.#timeline = timeline
     this.#signal = signal
+    const { children, servers } = domain
+    this.#processes = new Map([...children.values(), ...servers].map(({ name, pid }) => [name, pid]))
     this.#floors = {
       domain: domain.name,
       servers: domain.plans.map(({ name, host, clientPort }) => ({
@@ -140,6 +145,7 @@ class Rounds {
   async run(): Promise<Round> {
     await this.#until('the domain at rest', () => this.#timeline.quiet || null)
     const floors = await measureFloors(this.#floors)
+    const cpu = await readCpu(this.#processes)
     const before = this.#timeline.versionOf('activate')
     await orderRotation(this.#domain)
     const signer = await this.#until('a rotation that is proven and decided', () => {
@@ -149,7 +155,7 @@ class Rounds {
     const prepared = this.#timeline.versionOf('prepare')
     const trust = prepared === null ? null : this.#measured(prepared)
     if (trust === null) throw new RotorError('ERR_INTERNAL', 'the signer moved, but trust was not proven')
-    return { floors, measured: { trust, signer } }
+    return { floors, measured: { trust, signer }, cpuMs: cpuBetween(cpu, await readCpu(this.#processes)) }
   }
 
   #measured(version: number): (Measured & { decidedMs: number }) | null {

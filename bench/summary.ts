@@ -1,5 +1,6 @@
 /** From the rounds to the answer: percentiles, ratios, and the table for people. Pure. */
 import { percentile } from '../demo/progress.ts'
+import type { CpuTimes } from './cpu.ts'
 import { FLOORS, type FloorTimes } from './floors.ts'
 import { type Measured, PARTS, type Parts } from './timeline.ts'
 
@@ -13,6 +14,8 @@ export const TARGET = { p50Ms: 250, p99Ms: 1000 } as const
 export interface Round {
   readonly floors: FloorTimes
   readonly measured: Readonly<Record<Measure, Measured & { readonly decidedMs: number }>>
+  /** From the order to the end of the rotation, by process. */
+  readonly cpuMs: CpuTimes
 }
 
 export interface Figures {
@@ -30,6 +33,8 @@ export interface Summary {
   readonly ratios: Readonly<Record<Measure, Figures>>
   /** Median milliseconds of each part, by kind of node; `slowest` is the node that was last in its round. */
   readonly parts: Readonly<Record<Measure, Readonly<Record<string, Parts>>>>
+  /** Median milliseconds of processor time for a whole rotation, by process. */
+  readonly cpuMs: CpuTimes
   readonly target: typeof TARGET & { readonly met: boolean }
 }
 
@@ -70,6 +75,7 @@ export function summarise(rounds: readonly Round[], kindOf: (node: string) => st
         kindOf,
       ),
     ),
+    cpuMs: medianCpu(rounds.map((round) => round.cpuMs)),
     target: { ...TARGET, met: p50 !== null && p50 <= TARGET.p50Ms && p99 !== null && p99 <= TARGET.p99Ms },
   }
 }
@@ -100,9 +106,22 @@ function medianParts(all: readonly Parts[]): Parts {
   return median
 }
 
+function medianCpu(all: readonly CpuTimes[]): CpuTimes {
+  const names = Object.keys(all[0] ?? {})
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      percentile(
+        all.map((times) => times[name] ?? 0),
+        50,
+      ) ?? 0,
+    ]),
+  )
+}
+
 /** The table for people. */
 export function renderSummary(summary: Summary): string {
-  const { rotation, floorsMs, floorSumMs, ratios, parts, target } = summary
+  const { rotation, floorsMs, floorSumMs, ratios, parts, cpuMs, target } = summary
   const lines = [row('milliseconds', ['p50', 'p99', 'max'])]
   const add = (name: string, { p50, p99, max }: Figures) => lines.push(row(name, [p50, p99, max]))
   for (const measure of MEASURES) {
@@ -120,6 +139,8 @@ export function renderSummary(summary: Summary): string {
       if (cells.some((cell) => cell !== null)) lines.push(row(`  ${part}`, cells))
     }
   }
+  lines.push('', row('processor time of a rotation, p50', Object.keys(cpuMs)))
+  lines.push(row('  milliseconds', Object.values(cpuMs)))
   lines.push(
     '',
     `target (signer): p50 <= ${target.p50Ms}, p99 <= ${target.p99Ms}: ${target.met ? 'met' : 'not met'}`,

@@ -58,6 +58,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
   phase('founding the trust domain')
   await using domain = await makeLocalDomain({
     epochDuration: options.epochSeconds * 1000,
+    // epochs of seconds, and a machine that may take many of them to start everything: nobody is left behind
+    policy: { goOnBelow: `${options.epochSeconds * 500}ms` },
     services: services.map(({ name }) => ({
       name,
       publish: ['demo.>'],

@@ -97,17 +97,25 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   }))
   const stop = new AbortController()
 
-  const link = new Link(
-    () =>
-      connectWith({
-        servers: config.servers,
-        identity,
-        handshakeFirst: config.handshakeFirst,
-        name: `rotor-issuer-${config.name}`,
-        inboxPrefix: names.inbox(config.name),
-      }),
-    logger,
-  )
+  let stored = false
+  const link = new Link(async () => {
+    const nc = await connectWith({
+      servers: config.servers,
+      identity,
+      handshakeFirst: config.handshakeFirst,
+      name: `rotor-issuer-${config.name}`,
+      inboxPrefix: names.inbox(config.name),
+    })
+    try {
+      // once: a later connection, in the middle of a rotation, must not wait for it
+      if (!stored) await createStores(nc, names, config.replicas)
+      stored = true
+      return nc
+    } catch (cause) {
+      await nc.close()
+      throw cause
+    }
+  }, logger)
   const answers: readonly Attachment[] = [
     (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
     (nc) =>
@@ -119,10 +127,6 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
         handleOrder(nc, message, { names, clock, logger, accepted: () => bell.ring() }),
       ),
   ]
-  await link.attach(async (nc) => {
-    await createStores(nc, names, config.replicas)
-    return async () => {}
-  })
   await link.attach(statuses.attachment)
   for (const attachment of answers) await link.attach(attachment)
 

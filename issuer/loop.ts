@@ -70,6 +70,7 @@ const PROBE_AGAIN: Duration = 100
 export class Loop {
   readonly #options: LoopOptions
   #bundle: BundlePayload | null = null
+  #published: PublishedBundle | null = null
   #lastWait = ''
   readonly #report: Report
 
@@ -109,7 +110,8 @@ export class Loop {
   async turn(nc: NatsConnection, signal: AbortSignal): Promise<Duration> {
     const { names, clock } = this.#options
     const stored = await this.#state(nc)
-    const published = await newestBundle(nc, names, this.#options.signers)
+    const published = await newestBundle(nc, names, this.#options.signers, this.#published)
+    this.#published = published
     const decision = advance(
       stored.state,
       await this.#observe(stored.state, published),

@@ -31,6 +31,8 @@ export interface PublishedBundle {
   readonly version: number
   /** Stream sequence of the last message on the subject. */
   readonly sequence: number
+  /** The bytes of that message. */
+  readonly last: Uint8Array
 }
 
 /** Makes stream and buckets as design section 6 names them; leaves existing ones as they are. */
@@ -92,41 +94,50 @@ export async function writeState(
 
 /**
  * The newest bundle on the stream that one of `signers` signed, and the sequence of the last message of any kind;
- * null on an empty stream. Messages that are not ours are passed over: they must not stop the rotation.
+ * null on an empty stream. Messages that are not ours are passed over: they must not stop the rotation. `known`, the
+ * answer before, is given again while the last message is the same.
  */
 export async function newestBundle(
   nc: NatsConnection,
   names: DomainNames,
   signers: readonly Signer[],
+  known: PublishedBundle | null = null,
 ): Promise<PublishedBundle | null> {
-  const jsm = await jetstreamManager(nc, { timeout: 5000 })
-  let last: number | null = null
+  const jsm = await jetstreamManager(nc, { timeout: 5000, checkAPI: false })
+  let last: Omit<PublishedBundle, 'version'> | null = null
   try {
     let message = await jsm.streams.getMessage(names.bundleStream, { last_by_subj: names.bundleSubject })
     while (message !== null) {
-      last ??= message.seq
-      const version = await versionOf(message.data, signers)
-      if (version !== null) return { version, sequence: last }
+      last ??= { sequence: message.seq, last: message.data }
+      if (last.sequence === known?.sequence && Buffer.compare(last.last, known.last) === 0) return known
+      const version = await versionOf(message.data, names.domain, signers)
+      if (version !== null) return { version, ...last }
       message = await jsm.streams.getMessage(names.bundleStream, { seq: message.seq - 1 })
     }
   } catch (cause) {
     if (!(cause instanceof JetStreamApiError && cause.code === NO_MESSAGE)) throw cause
   }
-  return last === null ? null : { version: 0, sequence: last }
+  return last === null ? null : { version: 0, ...last }
 }
 
-async function versionOf(envelope: Uint8Array, signers: readonly Signer[]): Promise<number | null> {
+async function versionOf(
+  envelope: Uint8Array,
+  domain: string,
+  signers: readonly Signer[],
+): Promise<number | null> {
   try {
     const opened = openEnvelope(envelope)
     const verdicts = await Promise.all(signers.map((signer) => opened.verify(signer.key)))
-    return verdicts.includes(true) ? decodeRecord(bundlePayload, opened.payload, 'bundle').version : null
+    if (!verdicts.includes(true)) return null
+    const payload = decodeRecord(bundlePayload, opened.payload, 'bundle')
+    return payload.domain === domain ? payload.version : null
   } catch {
     return null
   }
 }
 
 /**
- * Publishes a bundle after the one at `afterSequence` (0: the first). Publishing the same twice is one message; if
+ * Publishes a bundle after the message at `afterSequence` (0: the first). Publishing the same twice is one message; if
  * anything else was published meanwhile, ERR_STATE_CONFLICT.
  */
 export async function publishBundle(
@@ -136,12 +147,17 @@ export async function publishBundle(
   version: number,
   afterSequence: number,
 ): Promise<number> {
-  try {
-    const ack = await jetstream(nc, { timeout: 5000 }).publish(names.bundleSubject, envelope, {
-      msgID: names.messageId(version),
+  const put = (msgID: string) =>
+    jetstream(nc, { timeout: 5000 }).publish(names.bundleSubject, envelope, {
+      msgID,
       expect: { lastSubjectSequence: afterSequence },
       retries: 3,
     })
+  try {
+    const id = names.messageId(version)
+    const ack = await put(id)
+    // It is there, and somebody published an older one on top of it: who starts at the last message needs this one.
+    if (ack.duplicate && ack.seq < afterSequence) return (await put(`${id}-after-${afterSequence}`)).seq
     return ack.seq
   } catch (cause) {
     throw conflictOr(

@@ -4,7 +4,7 @@
  * The record is in the state bucket, so a restarted or a second issuer goes on with it.
  */
 import { JetStreamApiError, jetstream } from '@nats-io/jetstream'
-import { Kvm } from '@nats-io/kv'
+import { type KV, Kvm } from '@nats-io/kv'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { z } from 'zod'
 import { Bell } from '../src/bell.ts'
@@ -70,11 +70,22 @@ export function takeTurn(
   return { next: { ...record, holder: { agent, version }, until: now + turnTime } }
 }
 
+type Refused = { readonly refused: string; readonly final: boolean }
+
+interface StoredTurn {
+  readonly record: TurnRecord
+  /** 0 when there is none. */
+  readonly revision: number
+}
+
 export class Turns {
   readonly #names: DomainNames
   readonly #clock: Clock
   readonly #facts: () => Omit<TurnFacts, 'now'>
   readonly #bells = new Set<Bell>()
+  /** The record as we wrote it last: a request that may go on by it is decided without reading. */
+  #known: StoredTurn | null = null
+  #work: Promise<unknown> = Promise.resolve()
 
   constructor(names: DomainNames, clock: Clock, facts: () => Omit<TurnFacts, 'now'>) {
     this.#names = names
@@ -113,20 +124,30 @@ export class Turns {
     }
   }
 
-  /** One compare-and-set; a lost race looks again. */
-  async #try(nc: NatsConnection, request: TurnRequest): Promise<{ refused: string; final: boolean } | null> {
+  /** One after the other, so that our own requests do not race. */
+  #try(nc: NatsConnection, request: TurnRequest): Promise<Refused | null> {
+    const result = this.#work.then(() => this.#compareAndSet(nc, request))
+    this.#work = result.catch(() => {})
+    return result
+  }
+
+  /** What we know decides first; a refusal by it, or a lost race with another issuer, looks at the record. */
+  async #compareAndSet(nc: NatsConnection, request: TurnRequest): Promise<Refused | null> {
     const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
-    for (;;) {
-      const entry = await kv.get(TURN_KEY)
-      const record =
-        entry === null
-          ? NO_TURN
-          : decodeRecord(turnRecord, entry.value, `${this.#names.stateBucket}/${TURN_KEY}`)
+    for (let known = this.#known; ; known = null) {
+      const { record, revision } = known ?? (await this.#read(kv))
       const outcome = takeTurn(record, request, { now: this.#clock.now(), ...this.#facts() })
-      if ('refused' in outcome) return outcome
+      if ('refused' in outcome) {
+        if (known !== null) continue
+        return outcome
+      }
+      this.#known = null
       try {
         const bytes = encodeRecord(outcome.next)
-        await (entry === null ? kv.create(TURN_KEY, bytes) : kv.update(TURN_KEY, bytes, entry.revision))
+        const written = await (revision === 0
+          ? kv.create(TURN_KEY, bytes)
+          : kv.update(TURN_KEY, bytes, revision))
+        this.#known = { record: outcome.next, revision: written }
       } catch (cause) {
         if (cause instanceof JetStreamApiError && (cause.code === 10071 || cause.code === 10164)) continue
         throw cause
@@ -134,6 +155,13 @@ export class Turns {
       if (request.op === 'release') for (const bell of this.#bells) bell.ring()
       return null
     }
+  }
+
+  async #read(kv: KV): Promise<StoredTurn> {
+    const entry = await kv.get(TURN_KEY)
+    if (entry === null) return { record: NO_TURN, revision: 0 }
+    const what = `${this.#names.stateBucket}/${TURN_KEY}`
+    return { record: decodeRecord(turnRecord, entry.value, what), revision: entry.revision }
   }
 
   #refusal(error: RotorError, retryAfter = WAIT): TurnAnswer {

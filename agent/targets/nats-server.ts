@@ -23,7 +23,12 @@ export function natsServerTarget(
   clock: Clock = systemClock,
 ): Target {
   const client = config.listeners.find((l) => l.kind === 'client')
-  /** Ids change when a server is started again, so the id is asked for each time. */
+  /** Ids change when a server is started again, so the id is asked for each time; a live connection knows it. */
+  const idOf = async ({ identity, nc, signal }: TargetContext): Promise<string> => {
+    const { info } = nc
+    const own = info !== undefined && info.server_name === config.name && nc.getServer() === client?.address
+    return own ? info.server_id : await serverId(identity, signal)
+  }
   const serverId = async (identity: IdentitySnapshot, signal: AbortSignal): Promise<string> => {
     if (client === undefined)
       throw new RotorError('ERR_TARGET_UNREACHABLE', `${config.name}: no client listener is configured`)
@@ -46,8 +51,9 @@ export function natsServerTarget(
         )
       })
     },
-    notify: async ({ identity, nc, signal }) => {
-      const id = await serverId(identity, signal)
+    notify: async (context) => {
+      const { nc, signal } = context
+      const id = await idOf(context)
       if ((await reloadServer(nc, id, config.timeout)) === 'reloaded') return
       await reloadBySignal(config, nc, id, clock, signal)
     },

@@ -32,6 +32,13 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+/** As `isAlive`, and not a dead process whose parent has not looked yet (state Z of proc(5), on Linux). */
+export async function isRunning(pid: number): Promise<boolean> {
+  if (!isAlive(pid)) return false
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return !/\) [ZX] /.test(stat)
+}
+
 /** Sends a signal to the process of a pid file. Throws ERR_TARGET_UNREACHABLE or ERR_NOTIFY_FAILED. */
 export async function signalPidFile(pidFile: string, signal: NodeJS.Signals): Promise<number> {
   const pid = await readPid(pidFile)

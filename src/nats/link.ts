@@ -63,19 +63,24 @@ export class Link {
   }
 
   /**
-   * Moves everything to a new connection. Returns `retire`, which closes the old one: what is still to be said on
+   * Moves everything to a new connection, `dialled` if given, which is the link's from then on. Returns `retire`, which closes the old one: what is still to be said on
    * it (an acknowledgement) can be said before. When the new one can not be used this throws, and nothing changed.
    */
-  renew(): Promise<() => Promise<void>> {
+  renew(dialled?: NatsConnection): Promise<() => Promise<void>> {
     return this.#alone(async () => {
       const old = this.#session
-      const next = await this.#start()
+      const next = await this.#start(dialled)
       this.#use(next)
       if (old !== null) await detachAll(old, this.#logger)
       return async () => {
         if (old !== null && !old.nc.isClosed()) await old.nc.drain().catch(() => old.nc.close())
       }
     })
+  }
+
+  /** A connection with the newest identity, to be given to `renew`. Who does not give it closes it. */
+  dial(): Promise<NatsConnection> {
+    return this.#open()
   }
 
   /** Keeps a connection up until `signal` aborts, then detaches and drains. */
@@ -107,10 +112,14 @@ export class Link {
     await this.#alone(() => this.#stop())
   }
 
-  async #start(): Promise<Session> {
-    const session: Session = { nc: await this.#open(), detach: new Map() }
+  async #start(dialled?: NatsConnection): Promise<Session> {
+    const session: Session = { nc: dialled ?? (await this.#open()), detach: new Map() }
     try {
-      for (const attachment of this.#attachments) session.detach.set(attachment, await attachment(session.nc))
+      await Promise.all(
+        [...this.#attachments].map(async (attachment) => {
+          session.detach.set(attachment, await attachment(session.nc))
+        }),
+      )
       return session
     } catch (cause) {
       await session.nc.close()
@@ -140,9 +149,11 @@ export class Link {
 }
 
 async function detachAll(session: Session, logger: Logger): Promise<void> {
-  for (const detach of session.detach.values()) {
-    await detach().catch((cause) =>
-      logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'),
-    )
-  }
+  await Promise.all(
+    [...session.detach.values()].map((detach) =>
+      detach().catch((cause) =>
+        logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'),
+      ),
+    ),
+  )
 }

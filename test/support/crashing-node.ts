@@ -4,8 +4,8 @@
  *   crashing-node.ts agent <agent.json>
  *   crashing-node.ts issuer <issuer.json> <agent.json>
  *
- * Prints {"type":"started"} when it runs. A line on stdin names the point: from then on it dies the first time it gets
- * there. Points of an agent: a step, or "applied". Points of an issuer: "commit before prepare", "effect after
+ * Prints {"type":"started"} when it runs. A line on stdin names the point and is answered by {"type":"armed"}: from
+ * then on it dies the first time it gets there. Points of an agent: a step, or "applied". Points of an issuer: "commit before prepare", "effect after
  * publish-bundle" and so on.
  */
 import { createInterface } from 'node:readline'
@@ -50,7 +50,10 @@ process.stdout.write('{"type":"started"}\n')
 
 const lines = createInterface({ input: process.stdin })
 process.once('SIGTERM', () => lines.close())
-for await (const line of lines) point = line
+for await (const line of lines) {
+  point = line
+  process.stdout.write('{"type":"armed"}\n')
+}
 process.stdin.destroy()
 await issuer?.stop()
 await agent.stop()

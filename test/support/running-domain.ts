@@ -18,7 +18,7 @@ import { type LocalDomain, type LocalDomainOptions, makeLocalDomain } from '../.
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
-import { asOperator, type Operator } from '../../src/domain/operator.ts'
+import type { Operator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
 import { readIdentity } from '../../src/identity/read.ts'
@@ -63,15 +63,24 @@ export class RunningDomain implements AsyncDisposable {
   readonly logs: string[] = []
   readonly agents = new Map<string, AgentHandle>()
   #issuer: IssuerHandle | null = null
+  #operator: Promise<Operator> | null = null
 
   private constructor(local: LocalDomain) {
     this.local = local
     this.names = domainNames(local.name)
   }
 
-  /** Founds a domain with one server and epochs of an hour unless told otherwise, and starts its servers only. */
+  /**
+   * Founds a domain with one server and epochs of an hour unless told otherwise, and starts its servers only. The lead
+   * of long epochs is short, or services would spread their renewals over half a minute.
+   */
   static async start(options: Options = {}): Promise<RunningDomain> {
-    const local = await makeLocalDomain({ epochDuration: HOUR, servers: 1, ...options })
+    const local = await makeLocalDomain({
+      epochDuration: HOUR,
+      servers: 1,
+      ...(options.epochDuration === undefined ? { schedule: { lead: 2_000 } } : {}),
+      ...options,
+    })
     try {
       await local.startServers()
       return new RunningDomain(local)
@@ -150,12 +159,40 @@ export class RunningDomain implements AsyncDisposable {
 
   // ---- asking
 
-  asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
-    return asOperator(this.local.founded.issuerConfig, work)
+  /** On one connection as long as it works: a new one for each question is most of the work on a small machine. */
+  async asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
+    this.#operator ??= this.#openOperator()
+    const operator = await this.#operator
+    try {
+      return await work(operator)
+    } catch (cause) {
+      await this.#closeOperator()
+      throw cause
+    }
   }
 
+  async #openOperator(): Promise<Operator> {
+    try {
+      const config = await readIssuerConfig(this.local.founded.issuerConfig)
+      return { config, names: this.names, nc: await this.connectAs(ISSUER) }
+    } catch (cause) {
+      this.#operator = null
+      throw cause
+    }
+  }
+
+  async #closeOperator(): Promise<void> {
+    const operator = await this.#operator?.catch(() => null)
+    this.#operator = null
+    await operator?.nc.close()
+  }
+
+  /** Asks until there is an answer: a cluster that starts or reloads has moments without one. */
   overview(): Promise<Overview> {
-    return this.asOperator(({ nc, names, config }) => gatherOverview(nc, names, config, Date.now()))
+    return eventually(
+      () => this.asOperator(({ nc, names, config }) => gatherOverview(nc, names, config, Date.now())),
+      { timeout: PATIENCE, interval: 100 },
+    )
   }
 
   /** A connection with the material of a node, as that node would make it. */
@@ -250,7 +287,7 @@ export class RunningDomain implements AsyncDisposable {
         }
         return overview
       },
-      { timeout: PATIENCE, interval: 50 },
+      { timeout: PATIENCE, interval: 100 },
     )
   }
 
@@ -262,6 +299,7 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   async stop(): Promise<void> {
+    await this.#closeOperator()
     await Promise.all(
       [...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)),
     )

@@ -1,0 +1,148 @@
+/**
+ * A target that does not take the new files gets the old ones back. Once with real nats-servers, newest and oldest:
+ * 1. Somebody leaves a broken edit in the configuration of one server. 2. A rotation is ordered; that server refuses
+ * the reload. 3. Its agent puts the old generation back and reports the server's words; no other server starts this
+ * version. 4. The edit is mended, and the rotation goes through everywhere. Then with a process that dies of the
+ * signal, and with a command whose check says no.
+ */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFile, readFile, readlink, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { editJson } from '../../demo/domain.ts'
+import type { TargetConfig } from '../../src/domain/config.ts'
+import { findNatsServer, type NatsServerRelease } from '../../src/local/nats-server.ts'
+import type { AgentStatus } from '../../src/wire/status.ts'
+import { eventually } from '../support/eventually.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
+
+const currentOf = (domain: RunningDomain, name: string) => readlink(join(domain.identityDir(name), 'current'))
+
+/** The status an agent has published, when it says that its last try was put back. */
+const rolledBack = (domain: RunningDomain, name: string): Promise<AgentStatus> =>
+  eventually(
+    async () => {
+      const status = (await domain.overview()).agents.find((agent) => agent.name === name)?.status
+      return status?.state === 'rolled-back' && status
+    },
+    { timeout: PATIENCE, interval: 100 },
+  )
+
+const RELEASES: readonly { release: NatsServerRelease; dryRun: boolean; words: RegExp; way: string }[] = [
+  { release: 'nats-server', dryRun: false, words: /broken_edit/, way: 'the RELOAD request' },
+  { release: 'nats-server-oldest', dryRun: false, words: /its log says why/, way: 'SIGHUP' },
+  { release: 'nats-server-oldest', dryRun: true, words: /broken_edit/, way: 'SIGHUP after a dry run' },
+]
+
+describe('a nats-server that refuses the reload', { concurrency: 3, timeout: 240_000 }, () => {
+  for (const { release, dryRun, words, way } of RELEASES) {
+    test(`${release}, told by ${way}: old generation back, no other server starts, mended it goes on`, async () => {
+      const binary = findNatsServer(release)
+      await using domain = await RunningDomain.start({ servers: 3, binary })
+      for (const name of domain.serverNames) {
+        const file = domain.agentConfig(name)
+        const { targets } = JSON.parse(await readFile(file, 'utf8'))
+        const more = { timeout: '4s', ...(dryRun ? { binary: binary.path } : {}) }
+        await editJson(file, { targets: targets.map((target: TargetConfig) => ({ ...target, ...more })) })
+      }
+      await domain.startIssuer()
+
+      // the canary is the server whose agent comes first
+      const edited = join(domain.local.dir, 'servers', 'nats-1', 'nats-server.conf')
+      const good = await readFile(edited, 'utf8')
+      await appendFile(edited, '\nbroken_edit: true\n')
+      await domain.startAgent('nats-1')
+      const before = await domain.identity('nats-1')
+      await domain.order()
+      const status = await rolledBack(domain, 'nats-1')
+      assert.equal(status.lastError?.code, 'ERR_RELOAD_REFUSED')
+      assert.match(status.lastError.message, words)
+      assert.equal(status.version, 1)
+      assert.equal(status.leaf.fingerprint, before.leaf.sha256)
+      assert.equal((await domain.identity('nats-1')).generation, before.generation)
+
+      const others = ['nats-2', 'nats-3']
+      const current = await Promise.all(others.map((name) => currentOf(domain, name)))
+      for (const name of others) await domain.startAgent(name)
+      for (const name of others) {
+        const refused = await eventually(
+          () => {
+            const last = domain.agents.get(name)?.status().lastError
+            return last?.code === 'ERR_TURN_REFUSED' && last
+          },
+          { timeout: PATIENCE },
+        )
+        assert.match(refused.message, /nats-1 had to put version 2 back/)
+      }
+      assert.deepEqual(await Promise.all(others.map((name) => currentOf(domain, name))), current)
+      const overview = await domain.overview()
+      assert.deepEqual([overview.phase, overview.active], ['distributing', 0])
+
+      await writeFile(edited, good)
+      const done = await domain.settled(undefined, (now) => now.active > 0)
+      for (const { server, kind, result } of await domain.probe(await domain.identity('nats-1'), [
+        'client',
+        'cluster',
+      ])) {
+        const leaf = done.agents.find((agent) => agent.name === server)?.status?.leaf
+        assert.equal(result.served.sha256, leaf?.fingerprint, `${server} ${kind}`)
+      }
+    })
+  }
+})
+
+describe('a process that does not take the new files', { concurrency: 2, timeout: 120_000 }, () => {
+  test('signal: it dies of the signal, the old generation is back; started again it takes the new one', async () => {
+    await using domain = await RunningDomain.start({ services: [{ name: 'orders' }] })
+    const pidFile = join(domain.local.dir, 'agents', 'orders', 'service.pid')
+    await using cleanup = new AsyncDisposableStack()
+    const start = async (script: string): Promise<ChildProcess> => {
+      const child = spawn('/bin/sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] })
+      cleanup.defer(() => void child.kill('SIGKILL'))
+      await once(child.stdout, 'data')
+      await writeFile(pidFile, String(child.pid))
+      return child
+    }
+    const gone = once(await start('echo ready; while :; do sleep 0.1; done'), 'exit')
+    await editJson(domain.agentConfig('orders'), { targets: [{ type: 'signal', pidFile }] })
+    await domain.startAll(['orders'])
+    const before = await domain.identity('orders')
+    await domain.order()
+
+    const status = await rolledBack(domain, 'orders')
+    await gone
+    // a second try may have come already, and found no process to tell
+    assert.ok(['ERR_PROOF_FAILED', 'ERR_TARGET_UNREACHABLE'].includes(status.lastError?.code ?? ''))
+    assert.equal((await domain.identity('orders')).generation, before.generation)
+    assert.equal((await domain.overview()).active, 0)
+
+    await start('trap : HUP; echo ready; while :; do sleep 0.1; done')
+    await domain.settled(undefined, (now) => now.active > 0)
+  })
+
+  test('exec: its check says no, the old generation is back; when it says yes the rotation goes on', async () => {
+    await using domain = await RunningDomain.start({ services: [{ name: 'orders' }] })
+    const broken = join(domain.local.dir, 'broken')
+    const check = [
+      '/bin/sh',
+      '-c',
+      `test ! -e ${broken} || { echo "the service did not come back"; exit 3; }`,
+    ]
+    await editJson(domain.agentConfig('orders'), {
+      targets: [{ type: 'exec', command: ['/bin/true'], check }],
+    })
+    await writeFile(broken, '')
+    await domain.startAll(['orders'])
+    const before = await domain.identity('orders')
+    await domain.order()
+
+    const status = await rolledBack(domain, 'orders')
+    assert.match(status.lastError?.message ?? '', /the service did not come back/)
+    assert.equal((await domain.identity('orders')).generation, before.generation)
+
+    await rm(broken)
+    await domain.settled(undefined, (now) => now.active > 0)
+  })
+})
