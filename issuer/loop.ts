@@ -64,6 +64,8 @@ export interface LoopOptions {
 
 /** Longest time between two looks at the world, whatever the decision says. */
 const LOOK_AGAIN: Duration = 2_000
+/** Conflicts in a row after which they are told. */
+const CONFLICTS_TO_TELL = 3
 /** How soon a probe that did not prove everything is made again. */
 const PROBE_AGAIN: Duration = 100
 
@@ -91,15 +93,19 @@ export class Loop {
   ): Promise<void> {
     const { bell, logger } = this.#options
     const backoff = new Backoff({ base: 100, max: 5_000 })
+    let conflicts = 0
     while (!signal.aborted) {
       try {
         const wait = await this.turn(await connection(signal), signal)
         backoff.reset()
+        conflicts = 0
         if (wait > 0) await bell.wait(wait, signal)
       } catch (cause) {
         if (signal.aborted) return
         const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
-        if (error.code !== 'ERR_STATE_CONFLICT')
+        conflicts = error.code === 'ERR_STATE_CONFLICT' ? conflicts + 1 : 0
+        // A lost race is read again and over; one that stays needs a person: another issuer, or a restored backup.
+        if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL)
           logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
         await sleep(backoff.next(), signal).catch(() => {})
       }

@@ -11,6 +11,9 @@ import { Backoff } from '../tasks.ts'
 /** Starts something on a connection; the returned function stops it there, without closing the connection. */
 export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
 
+/** About three seconds in all. */
+const ATTACH_TRIES = 10
+
 interface Session {
   readonly nc: NatsConnection
   readonly detach: Map<Attachment, () => Promise<void>>
@@ -63,8 +66,9 @@ export class Link {
   }
 
   /**
-   * Moves everything to a new connection, `dialled` if given, which is the link's from then on. Returns `retire`, which closes the old one: what is still to be said on
-   * it (an acknowledgement) can be said before. When the new one can not be used this throws, and nothing changed.
+   * Moves everything to a new connection: `dialled`, which is the link's from then on, or one that is dialled now.
+   * Returns `retire`, which closes the old one: what is still to be said on it (an acknowledgement) can be said before.
+   * When the new one can not be used this throws, and nothing changed.
    */
   renew(dialled?: NatsConnection): Promise<() => Promise<void>> {
     return this.#alone(async () => {
@@ -117,7 +121,7 @@ export class Link {
     try {
       await Promise.all(
         [...this.#attachments].map(async (attachment) => {
-          session.detach.set(attachment, await attachment(session.nc))
+          session.detach.set(attachment, await patiently(attachment, session.nc))
         }),
       )
       return session
@@ -145,6 +149,19 @@ export class Link {
     const result = this.#turn.then(work, work)
     this.#turn = result.catch(() => {})
     return result
+  }
+}
+
+/** A server that reloads says "jetstream is not enabled" for a moment: that is no reason to give a connection up. */
+async function patiently(attachment: Attachment, nc: NatsConnection): Promise<() => Promise<void>> {
+  const backoff = new Backoff({ base: 50, max: 500 })
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await attachment(nc)
+    } catch (cause) {
+      if (tries >= ATTACH_TRIES || nc.isClosed()) throw cause
+      await backoff.wait()
+    }
   }
 }
 
