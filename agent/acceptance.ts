@@ -43,7 +43,7 @@ export class Acceptance {
    */
   async accept(envelope: Uint8Array): Promise<AcceptedBundle> {
     const { highest, signers, roots } = this.#state
-    const again = digestOf(envelope) === highest.digest
+    const again = this.isNewest(envelope)
     const accepted = await acceptBundle(envelope, {
       domain: this.#state.domain,
       pinned: signers,
@@ -53,6 +53,11 @@ export class Acceptance {
     })
     if (!again) await this.#remember(accepted, envelope)
     return accepted
+  }
+
+  /** Is this the newest accepted bundle? It may have ended since. */
+  isNewest(envelope: Uint8Array): boolean {
+    return digestOf(envelope) === this.#state.highest.digest
   }
 
   /** The newest accepted bundle, from disk: what a restarted agent goes on with. */

@@ -47,6 +47,12 @@ export class Inbox {
     if (!judged) {
       logger.warn({ code: error.code, err: error.message }, 'a bundle could not be judged yet')
       message.nak(JUDGE_AGAIN)
+    } else if (acceptance.isNewest(message.data)) {
+      logger.info(
+        { code: error.code, err: error.message },
+        'the bundle we hold has ended, waiting for a newer one',
+      )
+      message.ack()
     } else if (error.code === 'ERR_BUNDLE_REPLAYED' && message.redelivered) {
       // Delivered again after a newer one was accepted: superseded, not played again by somebody.
       message.ack()

@@ -24,6 +24,8 @@ export class Work {
   readonly #signal: AbortSignal
   readonly #backoff: Backoff
   readonly #flight: SingleFlight<BundleItem>
+  /** Version that waits to be tried again without a message behind it. */
+  #retrying: number | null = null
 
   /** `patience`: the longest wait before a bundle that failed is tried again, milliseconds. */
   constructor(
@@ -88,8 +90,16 @@ export class Work {
       'a bundle was not applied',
     )
     if (item.message !== null) return item.message.nak(wait)
+    // One retry at a time, and never of a bundle that a newer one has replaced.
+    const version = item.bundle.payload.version
+    if (this.#retrying !== null && this.#retrying >= version) return
+    this.#retrying = version
     void sleep(wait, this.#signal, this.#clock).then(
-      () => this.offer(item),
+      () => {
+        if (this.#retrying !== version) return
+        this.#retrying = null
+        this.offer(item)
+      },
       () => {},
     )
   }

@@ -48,16 +48,26 @@ interface Options {
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`)
 
+const FLAGS = {
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+  rounds: { type: 'string', default: '20' },
+  servers: { type: 'string', default: '3' },
+  services: { type: 'string', default: '10' },
+} as const
+
+function parseFlags() {
+  try {
+    return parseArgs({ options: FLAGS }).values
+  } catch (cause) {
+    throw new RotorError('ERR_USAGE', `${cause instanceof Error ? cause.message : cause}; see --help`, {
+      cause,
+    })
+  }
+}
+
 function readOptions(): Options {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-      rounds: { type: 'string', default: '20' },
-      servers: { type: 'string', default: '3' },
-      services: { type: 'string', default: '10' },
-    },
-  })
+  const values = parseFlags()
   if (values.help) {
     process.stdout.write(HELP)
     process.exit(0)

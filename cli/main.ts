@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `rotor` command: arguments in, exit code out. Everything it does is in `commands/`. */
 import { Command, CommanderError } from 'commander'
-import { ERRORS } from '../src/errors.ts'
+import { ERRORS, RotorError } from '../src/errors.ts'
 import { VERSION } from '../src/version.ts'
 import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
@@ -50,9 +50,13 @@ async function main(argv: readonly string[]): Promise<number> {
     await makeProgram().parseAsync([...argv])
     return Number(process.exitCode ?? 0)
   } catch (cause) {
-    // commander has said it already: help and version are no errors, anything else is a wrong command line
-    if (cause instanceof CommanderError) return cause.exitCode === 0 ? 0 : ERRORS.ERR_USAGE.exit
-    return sayError(cause, argv.includes('--json'))
+    const json = argv.includes('--json')
+    if (!(cause instanceof CommanderError)) return sayError(cause, json)
+    // commander has told people already: help and version are no errors, anything else is a wrong command line
+    if (cause.exitCode === 0) return 0
+    return json
+      ? sayError(new RotorError('ERR_USAGE', cause.message.replace(/^error: /, '')), json)
+      : ERRORS.ERR_USAGE.exit
   }
 }
 

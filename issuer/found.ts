@@ -80,7 +80,7 @@ export async function found(plan: FoundingPlan): Promise<Founded> {
   const at = (...parts: string[]) => join(plan.out, ...parts)
   const seenAt = (...parts: string[]) => join(plan.pathsAs ?? plan.out, ...parts)
   const passphrase =
-    plan.passphraseFile === undefined ? undefined : (await readFile(plan.passphraseFile, 'utf8')).trimEnd()
+    plan.passphraseFile === undefined ? undefined : (await readPassphrase(plan.passphraseFile)).trimEnd()
   const keys = at('issuer', 'keys')
   const root = await createRoot({
     domain: plan.domain,
@@ -333,6 +333,10 @@ function checkPlan(plan: FoundingPlan): void {
   const all = [ISSUER, ...nodes.map((node) => node.name)]
   const twice = all.filter((name, i) => all.indexOf(name) !== i)
   const problems = [...new Set(twice)].map((name) => `the name ${JSON.stringify(name)} is there twice`)
+  for (const { name, clientPort, clusterPort } of plan.servers) {
+    const wrong = [clientPort, clusterPort].filter((port) => port < 1 || port > 65_535)
+    if (wrong.length > 0) problems.push(`${name}: expected a port of 1 to 65535, found ${wrong.join(', ')}`)
+  }
   if (plan.servers.length === 0) problems.push('expected at least one server')
   if (
     plan.servers.length > 1 &&
@@ -348,6 +352,12 @@ function checkPlan(plan: FoundingPlan): void {
     )
   }
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', problems.join('; '))
+}
+
+async function readPassphrase(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause) => {
+    throw new RotorError('ERR_CONFIG_INVALID', `passphrase file: ${cause.message}`, { cause })
+  })
 }
 
 async function assertEmpty(dir: string): Promise<void> {

@@ -7,3 +7,8 @@ export { readIdentity } from './identity/read.ts'
 export { type Logger, makeLogger, silentLogger } from './log.ts'
 export { connectWith, natsTls } from './nats/connect.ts'
 export { assertProven, type ProbeResult, probeListener } from './probe/probe.ts'
+
+import { domainNames } from './wire/names.ts'
+
+/** What a service has to give nats.js as `inboxPrefix`: its user may receive answers nowhere else. */
+export const inboxPrefix = (domain: string, agent: string): string => domainNames(domain).inbox(agent)

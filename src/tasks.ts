@@ -51,3 +51,25 @@ export class Backoff {
     return sleep(this.next(), signal)
   }
 }
+
+/** Does `work` again, with growing waits, until it does not throw; throws its last failure after `tries`. */
+export async function retry<T>(
+  work: () => Promise<T>,
+  options: {
+    tries: number
+    base?: Duration
+    max?: Duration
+    signal?: AbortSignal
+    worthwhile?: (cause: unknown) => boolean
+  },
+): Promise<T> {
+  const backoff = new Backoff({ base: options.base ?? 50, max: options.max ?? 500 })
+  for (let left = options.tries - 1; ; left -= 1) {
+    try {
+      return await work()
+    } catch (cause) {
+      if (left <= 0 || options.worthwhile?.(cause) === false) throw cause
+      await backoff.wait(options.signal)
+    }
+  }
+}

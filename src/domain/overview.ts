@@ -4,6 +4,7 @@ import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../errors.ts'
 import { rotationState } from '../rotation/state.ts'
+import { retry } from '../tasks.ts'
 import type { Instant } from '../time.ts'
 import { type AuthorityStatus, bundlePayload } from '../wire/bundle.ts'
 import type { DomainNames } from '../wire/names.ts'
@@ -30,8 +31,25 @@ export interface Overview {
   readonly servers: IssuerReport['servers']
 }
 
-/** Throws ERR_RECORD_INVALID for records we can not read, ERR_NATS_UNAVAILABLE when the domain has no state. */
+/**
+ * Throws ERR_RECORD_INVALID for records we can not read, ERR_NATS_UNAVAILABLE when the domain has no state. A server
+ * that reloads in this moment may say that there is no JetStream: it is asked again for a few seconds.
+ */
 export async function gatherOverview(
+  nc: NatsConnection,
+  names: DomainNames,
+  config: IssuerConfig,
+  now: Instant,
+): Promise<Overview> {
+  const worthwhile = (cause: unknown): boolean => !RotorError.is(cause)
+  try {
+    return await retry(() => gatherOnce(nc, names, config, now), { tries: 10, worthwhile })
+  } catch (cause) {
+    throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', names.stateBucket)
+  }
+}
+
+async function gatherOnce(
   nc: NatsConnection,
   names: DomainNames,
   config: IssuerConfig,
@@ -39,9 +57,7 @@ export async function gatherOverview(
 ): Promise<Overview> {
   const kvm = new Kvm(jetstream(nc, { timeout: 5000 }))
   const stateBucket = await kvm.open(names.stateBucket)
-  const entry = await stateBucket.get('rotation').catch((cause) => {
-    throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', names.stateBucket)
-  })
+  const entry = await stateBucket.get('rotation')
   if (entry === null)
     throw new RotorError(
       'ERR_NATS_UNAVAILABLE',

@@ -69,6 +69,8 @@ export class IdentityDirectory implements AsyncDisposable {
   readonly #trace: Trace
   /** The generation that the present one replaced; null before the first `publish` since the start. */
   #previous: string | null = null
+  /** For each bundle version, the last name that was given: one that was pruned must not come back. */
+  readonly #given = new Map<number, string>()
   #closed = false
 
   constructor(path: string, lock: DirectoryLock, trace: Trace) {
@@ -113,7 +115,9 @@ export class IdentityDirectory implements AsyncDisposable {
   ): Promise<StagedGeneration> {
     this.#assertOpen()
     const trace = this.#trace
-    const name = await writeGeneration(this.#generations, material, facts, now, { ...options, trace })
+    const last = this.#given.get(facts.version) ?? null
+    const name = await writeGeneration(this.#generations, material, facts, now, { ...options, trace, last })
+    this.#given.set(facts.version, name)
     return { ...(await this.#find(name)), snapshot: await this.load(name) }
   }
 

@@ -38,6 +38,8 @@ export interface GenerationFacts {
 
 export interface WriteOptions extends CheckOptions {
   readonly trace: Trace
+  /** The last name this owner gave to a generation of the version: names do not come back. @default null */
+  readonly last?: string | null
 }
 
 /**
@@ -68,7 +70,8 @@ export async function writeGeneration(
     options.trace('stage:manifest.json')
     checkMaterial((await readGeneration(unfinished, 'owner')).material, now, options)
     options.trace('stage:checked')
-    const name = nextName(await listGenerations(folder), facts.version)
+    const given = options.last == null ? [] : [options.last]
+    const name = nextName([...(await listGenerations(folder)), ...given], facts.version)
     await writing(join(folder, name), () => rename(unfinished, join(folder, name)))
     await cleaningUp(join(folder, name), () => fsyncDir(folder))
     options.trace('stage:named')
@@ -95,8 +98,8 @@ function makeManifest(
 }
 
 /**
- * One more than the largest number of this version. The newest generation is never removed, so a name that readers
- * may have seen does not come back with other content.
+ * One more than the largest number of this version. The newest generation is never removed, and the owner remembers
+ * the names it gave, so a name does not come back with other content.
  */
 function nextName(names: readonly string[], version: number): string {
   const used = names.map(parseGenerationName).filter((name) => name?.version === version)

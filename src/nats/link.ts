@@ -6,7 +6,7 @@
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import { Backoff } from '../tasks.ts'
+import { Backoff, retry } from '../tasks.ts'
 
 /** Starts something on a connection; the returned function stops it there, without closing the connection. */
 export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
@@ -153,17 +153,8 @@ export class Link {
 }
 
 /** A server that reloads says "jetstream is not enabled" for a moment: that is no reason to give a connection up. */
-async function patiently(attachment: Attachment, nc: NatsConnection): Promise<() => Promise<void>> {
-  const backoff = new Backoff({ base: 50, max: 500 })
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await attachment(nc)
-    } catch (cause) {
-      if (tries >= ATTACH_TRIES || nc.isClosed()) throw cause
-      await backoff.wait()
-    }
-  }
-}
+const patiently = (attachment: Attachment, nc: NatsConnection): Promise<() => Promise<void>> =>
+  retry(() => attachment(nc), { tries: ATTACH_TRIES, worthwhile: () => !nc.isClosed() })
 
 async function detachAll(session: Session, logger: Logger): Promise<void> {
   await Promise.all(

@@ -3,7 +3,7 @@
  * `x5c` header. Whoever holds a valid leaf of an agent, and its key, speaks for that agent.
  */
 import type { KeyObject } from 'node:crypto'
-import { CompactSign, compactVerify } from 'jose'
+import { CompactSign, compactVerify, errors } from 'jose'
 import { RotorError } from '../errors.ts'
 import type { Duration, Instant } from '../time.ts'
 import { decodeRecord } from '../wire/record.ts'
@@ -54,6 +54,9 @@ export async function openProof(
     { algorithms: ALGORITHMS },
   ).catch((cause) => {
     if (RotorError.is(cause)) throw cause
+    if (cause instanceof errors.JWSInvalid) {
+      throw new RotorError('ERR_SIGN_MALFORMED', 'expected a compact JWS', { cause })
+    }
     throw new RotorError('ERR_SIGN_PROOF', 'the signature is not by the key of the leaf in x5c', { cause })
   })
   const leaf = chain[0]
