@@ -1,5 +1,7 @@
 /** A loop's bell: many may ring it, the loop waits for it or for a time, and no ring is ever lost. */
-import { type Duration, sleep } from './time.ts'
+import type { Duration } from './time.ts'
+
+const LONGEST: Duration = 60_000
 
 export class Bell {
   #rung = false
@@ -10,18 +12,23 @@ export class Bell {
     this.#wake?.()
   }
 
-  /** Returns when rung (also before the call), after `timeout` milliseconds, or rejects when `signal` aborts. */
+  /**
+   * Returns when rung (also before the call) or after `timeout` milliseconds, a minute at most; rejects when `signal`
+   * aborts. One waiter at a time.
+   */
   async wait(timeout: Duration, signal: AbortSignal): Promise<void> {
-    if (!this.#rung) {
-      const done = new AbortController()
-      const rung = new Promise<void>((resolve) => {
-        this.#wake = resolve
+    if (!this.#rung && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const end = () => {
+          clearTimeout(timer)
+          signal.removeEventListener('abort', end)
+          this.#wake = null
+          resolve()
+        }
+        const timer = setTimeout(end, Math.min(timeout, LONGEST))
+        signal.addEventListener('abort', end, { once: true })
+        this.#wake = end
       })
-      const timer = sleep(timeout, AbortSignal.any([signal, done.signal])).catch(() => {})
-      await Promise.race([rung, timer])
-      done.abort()
-      await timer
-      this.#wake = null
     }
     this.#rung = false
     signal.throwIfAborted()

@@ -8,7 +8,7 @@ import type { Target } from './target.ts'
 export type SignalTargetConfig = Extract<TargetConfig, { type: 'signal' }>
 
 /** A signal takes effect when the process runs next: one that dies of it is seen alive for a moment. */
-const SURVIVES: Duration = 200
+const SURVIVES: Duration = 500
 const LOOK_AGAIN: Duration = 20
 
 /** Without a `check` command the proof is only that the process outlived the signal; the evidence says so. */

@@ -1,7 +1,7 @@
 /** `rotor init`: a whole trust domain in a directory. */
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { found, ISSUER, type ServerPlan, type ServicePlan } from '../../issuer/found.ts'
+import { found, ISSUER, type ServerPlan, type ServicePlan } from '../../issuer/founding/found.ts'
 import { RotorError } from '../../src/errors.ts'
 import { makeSchedule } from '../../src/schedule.ts'
 import { formatDuration, parseDuration } from '../../src/time.ts'

@@ -31,7 +31,7 @@ export interface EmbeddedOptions {
 export async function createRoot(
   options: EmbeddedOptions & { notBefore: Instant; notAfter: Instant },
 ): Promise<string> {
-  const keyPair = await generateKeyPair('P-384')
+  const keyPair = await generateKeyPair()
   const certificate = await issueRoot({
     domain: options.domain,
     keyPair,

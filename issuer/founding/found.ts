@@ -1,0 +1,174 @@
+/**
+ * Founding a trust domain: root, signer, first authority, bundle version 1, and the first identity of every node,
+ * laid out so that servers, issuer and agents can be started from it. Refuses a directory that is not empty.
+ */
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { generateSigner, type Signer, signBundle, signerToPem } from '../../src/bundle/envelope.ts'
+import { caFile, encodePayload, payloadDigest } from '../../src/bundle/payload.ts'
+import { RotorError } from '../../src/errors.ts'
+import { openDirectory } from '../../src/identity/directory.ts'
+import { writeFileDurable } from '../../src/identity/durable.ts'
+import { epochAt, epochEnd } from '../../src/schedule.ts'
+import { formatInstant } from '../../src/time.ts'
+import { generateKeyPair, privateKeyToPem } from '../../src/trust/keys.ts'
+import { BUNDLE_FORMAT, type BundlePayload } from '../../src/wire/bundle.ts'
+import { domainNames } from '../../src/wire/names.ts'
+import { createRoot, EmbeddedAuthority } from '../authority/embedded.ts'
+import { type ConfigFiles, writeConfigFiles } from './files.ts'
+import { checkPlan, type FoundingPlan, type NodePlan, nodesOf } from './plan.ts'
+
+export { type FoundingPlan, ISSUER, type ServerPlan, type ServicePlan } from './plan.ts'
+
+const YEAR = 365 * 86_400_000
+
+export interface Founded extends ConfigFiles {
+  readonly domain: string
+  readonly out: string
+  readonly signer: string
+  readonly epoch: number
+}
+
+/** Founds the domain and returns where everything is. Throws ERR_CONFIG_INVALID, ERR_IDENTITY_WRITE. */
+export async function found(plan: FoundingPlan): Promise<Founded> {
+  checkPlan(plan)
+  await assertEmpty(plan.out)
+  try {
+    return await lay(plan)
+  } catch (cause) {
+    // A second try must find the directory as the first one did.
+    for (const name of await readdir(plan.out).catch(() => [])) {
+      await rm(join(plan.out, name), { recursive: true, force: true })
+    }
+    throw cause
+  }
+}
+
+async function lay(plan: FoundingPlan): Promise<Founded> {
+  const at = (...parts: string[]) => join(plan.out, ...parts)
+  const seenAt = (...parts: string[]) => join(plan.pathsAs ?? plan.out, ...parts)
+  const passphrase =
+    plan.passphraseFile === undefined ? undefined : (await readPassphrase(plan.passphraseFile)).trimEnd()
+  const keys = at('issuer', 'keys')
+  const root = await createRoot({
+    domain: plan.domain,
+    dir: keys,
+    passphrase,
+    notBefore: plan.now - plan.schedule.lead,
+    notAfter: plan.now + 10 * YEAR,
+  })
+  const authority = new EmbeddedAuthority({ domain: plan.domain, dir: keys, passphrase })
+  const signer = await generateSigner()
+  await writeFileDurable(join(keys, 'signer.key'), signerToPem(signer, passphrase), 0o600)
+  const genesis = await makeGenesis(plan, authority, signer, root)
+  await writeFileDurable(join(keys, 'genesis.jws'), genesis.envelope, 0o644)
+
+  for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(at, node), authority, genesis)
+  const files = await writeConfigFiles(plan, at, seenAt)
+  return {
+    domain: plan.domain,
+    out: plan.out,
+    ...files,
+    signer: signer.key.kid,
+    epoch: genesis.payload.epoch,
+  }
+}
+
+interface Genesis {
+  readonly payload: BundlePayload
+  readonly digest: string
+  readonly envelope: Uint8Array
+  readonly signer: Signer
+}
+
+async function makeGenesis(
+  plan: FoundingPlan,
+  authority: EmbeddedAuthority,
+  signer: Signer,
+  root: string,
+): Promise<Genesis> {
+  const { schedule, now } = plan
+  const epoch = epochAt(schedule, now)
+  const first = await authority.prepare(epoch, {
+    notBefore: now - schedule.lead,
+    notAfter: epochEnd(schedule, epoch),
+  })
+  const payload: BundlePayload = {
+    v: BUNDLE_FORMAT,
+    domain: plan.domain,
+    version: 1,
+    epoch,
+    issuedAt: formatInstant(now),
+    expiresAt: formatInstant(now + schedule.validity),
+    previous: null,
+    reason: 'the domain is founded',
+    authorities: [{ epoch, status: 'active', certificate: first.certificate, sha256: first.sha256 }],
+    roots: [root],
+    signers: [signer.key],
+    schedule: { ...schedule, epochZero: formatInstant(schedule.epochZero) },
+  }
+  const text = encodePayload(payload)
+  return { payload, digest: payloadDigest(text), envelope: await signBundle(text, [signer]), signer }
+}
+
+/**
+ * The first identity of a node. Its leaf lives as long as its authority: nodes may be started a while after the
+ * founding, and renew as soon as the next authority signs.
+ */
+async function enrol(
+  plan: FoundingPlan,
+  node: NodePlan,
+  dir: string,
+  authority: EmbeddedAuthority,
+  genesis: Genesis,
+): Promise<void> {
+  const { domain, now, schedule } = plan
+  const { payload } = genesis
+  const keyPair = await generateKeyPair()
+  const certificate = await authority.sign(payload.epoch, {
+    publicKey: keyPair.publicKey,
+    commonName: node.name,
+    names: { ...node.names, uri: [domainNames(domain).spiffeId(node.name)] },
+    notBefore: now - schedule.lead,
+    notAfter: epochEnd(schedule, payload.epoch),
+  })
+  await using directory = await openDirectory(dir)
+  const facts = { version: 1, digest: genesis.digest }
+  const material = { key: privateKeyToPem(keyPair.privateKey), certificate, ca: caFile(payload) }
+  const staged = await directory.stage(material, { ...facts, epoch: payload.epoch }, now, {
+    skew: schedule.lead,
+  })
+  await directory.publish(staged)
+  await directory.writeState({
+    v: 1,
+    domain,
+    agent: node.name,
+    highest: facts,
+    signers: payload.signers,
+    roots: payload.roots,
+    envelope: Buffer.from(genesis.envelope).toString('utf8'),
+    proven: { ...facts, generation: staged.name },
+  })
+}
+
+const identityOf = (at: (...parts: string[]) => string, node: NodePlan): string =>
+  node.role === 'issuer' ? at('issuer', 'identity') : at('agents', node.name, 'identity')
+
+async function readPassphrase(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause) => {
+    throw new RotorError('ERR_CONFIG_INVALID', `passphrase file: ${cause.message}`, { cause })
+  })
+}
+
+async function assertEmpty(dir: string): Promise<void> {
+  const entries = await readdir(dir).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return []
+    throw new RotorError('ERR_IDENTITY_WRITE', `${dir}: ${cause.message}`, { cause })
+  })
+  if (entries.length > 0) {
+    throw new RotorError(
+      'ERR_CONFIG_INVALID',
+      `${dir}: expected an empty or a new directory, found ${entries.length} entries`,
+    )
+  }
+}

@@ -1,0 +1,117 @@
+/** What a trust domain is to consist of: the plan of a founding, checked, and the nodes that follow from it. Pure. */
+import { isIP } from 'node:net'
+import { RotorError } from '../../src/errors.ts'
+import type { Schedule } from '../../src/schedule.ts'
+import type { Instant } from '../../src/time.ts'
+import { assertName } from '../../src/wire/names.ts'
+
+/** Name of the issuer's own node. */
+export const ISSUER = 'issuer'
+
+export interface ServerPlan {
+  readonly name: string
+  /** Where clients and other servers reach it: a DNS name or an IP address. */
+  readonly host: string
+  readonly clientPort: number
+  readonly clusterPort: number
+}
+
+export interface ServicePlan {
+  readonly name: string
+  /** Names of a service that is a TLS server itself. @default none */
+  readonly dns?: readonly string[]
+  /** NATS subjects of its own traffic. @default none */
+  readonly publish?: readonly string[]
+  readonly subscribe?: readonly string[]
+  readonly streams?: readonly string[]
+}
+
+export interface FoundingPlan {
+  readonly domain: string
+  readonly out: string
+  /** Where `out` will be when the nodes use it: configuration files carry these paths. @default out */
+  readonly pathsAs?: string
+  readonly schedule: Schedule
+  readonly servers: readonly ServerPlan[]
+  readonly services: readonly ServicePlan[]
+  readonly account?: string
+  /** Encrypts root, authority and signer keys. The file is read here and again by the issuer. */
+  readonly passphraseFile?: string
+  readonly policy?: { readonly goOnBelow?: string; readonly retireAfter?: string }
+  readonly now: Instant
+}
+
+export interface NodePlan {
+  readonly name: string
+  readonly role: 'server' | 'service' | 'issuer'
+  readonly names: { readonly dns: readonly string[]; readonly ip: readonly string[] }
+}
+
+/** Throws ERR_CONFIG_INVALID with every problem. */
+export function checkPlan(plan: FoundingPlan): void {
+  assertName(plan.domain, 'domain')
+  const nodes = [...plan.servers, ...plan.services]
+  for (const { name } of nodes) assertName(name, 'name')
+  const all = [ISSUER, ...nodes.map((node) => node.name)]
+  const twice = all.filter((name, i) => all.indexOf(name) !== i)
+  const problems = [...new Set(twice)].map((name) => `the name ${JSON.stringify(name)} is there twice`)
+  for (const { name, clientPort, clusterPort } of plan.servers) {
+    const wrong = [clientPort, clusterPort].filter((port) => port < 1 || port > 65_535)
+    if (wrong.length > 0) problems.push(`${name}: expected a port of 1 to 65535, found ${wrong.join(', ')}`)
+  }
+  if (plan.servers.length === 0) problems.push('expected at least one server')
+  if (
+    plan.servers.length > 1 &&
+    new Set(plan.servers.map((s) => (isIP(s.host) === 0 ? 'name' : 'ip'))).size > 1
+  ) {
+    problems.push('servers: expected all hosts as names or all as IP addresses')
+  }
+  // Routes are checked by DNS name; several machines known by IP address only would all be "localhost".
+  const ips = new Set(plan.servers.map((s) => s.host).filter((host) => isIP(host) !== 0))
+  if (plan.servers.length > 1 && (ips.size > 1 || [...ips].some((ip) => !ip.startsWith('127.')))) {
+    problems.push(
+      'servers: a cluster needs DNS names as hosts, because routes are checked by name (or 127.0.0.1 for all)',
+    )
+  }
+  // ... and a service with such a name could join as a server.
+  const hosts = new Set(['localhost', ...plan.servers.flatMap(({ name, host }) => [name, host])])
+  for (const { name, dns = [] } of plan.services) {
+    const taken = dns.filter((dnsName) => hosts.has(dnsName))
+    if (taken.length > 0) problems.push(`service ${name}: the name ${taken.join(', ')} is for servers only`)
+  }
+  if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', problems.join('; '))
+}
+
+export function nodesOf(plan: FoundingPlan): NodePlan[] {
+  const issuer: NodePlan = { name: ISSUER, role: 'issuer', names: { dns: [], ip: [] } }
+  const servers = plan.servers.map(
+    (server): NodePlan => ({
+      name: server.name,
+      role: 'server',
+      names:
+        isIP(server.host) === 0
+          ? { dns: [...new Set([server.name, server.host, 'localhost'])], ip: ['127.0.0.1'] }
+          : { dns: [server.name, 'localhost'], ip: [...new Set([server.host, '127.0.0.1'])] },
+    }),
+  )
+  const services = plan.services.map(
+    (service): NodePlan => ({
+      name: service.name,
+      role: 'service',
+      names: { dns: service.dns ?? [], ip: [] },
+    }),
+  )
+  return [issuer, ...servers, ...services]
+}
+
+export const clientUrls = (plan: FoundingPlan): string[] =>
+  plan.servers.map((server) => `tls://${server.host}:${server.clientPort}`)
+
+export function listenersOf(plan: FoundingPlan, name: string) {
+  const server = plan.servers.find((s) => s.name === name)
+  if (server === undefined) return []
+  const client = { kind: 'client', address: `${server.host}:${server.clientPort}` }
+  return plan.servers.length === 1
+    ? [client]
+    : [client, { kind: 'cluster', address: `${server.host}:${server.clusterPort}` }]
+}
