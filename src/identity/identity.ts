@@ -2,6 +2,7 @@
 import { type Logger, silentLogger } from '../log.ts'
 import type { Certificate } from '../trust/certificate.ts'
 import type { IdentityMaterial } from './material.ts'
+import type { Follower, Usage } from './usage.ts'
 
 export interface IdentitySnapshot extends IdentityMaterial {
   readonly leaf: Certificate
@@ -16,12 +17,18 @@ export interface Identity {
   current(): IdentitySnapshot
   /** Calls back after each change, with the new set. Returns how to stop. */
   onChange(listener: (next: IdentitySnapshot) => void): () => void
+  /** Says that `follower` stands on this identity: an agent in this process moves it and reports its use. Returns how to leave. */
+  join(follower: Follower): () => void
+  followers(): readonly Follower[]
+  /** The open sockets of all followers, by generation. Those of an older one than `current` are still to be moved. */
+  usage(): readonly Usage[]
 }
 
 /** An identity in memory: whoever owns it sets it. */
 export class HeldIdentity implements Identity {
   #current: IdentitySnapshot
   readonly #listeners = new Set<{ readonly call: (next: IdentitySnapshot) => void }>()
+  readonly #followers = new Set<Follower>()
   readonly #log: Logger
 
   /** @param log told when a listener throws. @default no log */
@@ -41,6 +48,21 @@ export class HeldIdentity implements Identity {
     return () => {
       this.#listeners.delete(entry)
     }
+  }
+
+  join(follower: Follower): () => void {
+    this.#followers.add(follower)
+    return () => {
+      this.#followers.delete(follower)
+    }
+  }
+
+  followers(): readonly Follower[] {
+    return [...this.#followers]
+  }
+
+  usage(): readonly Usage[] {
+    return this.followers().flatMap((follower) => follower.usage())
   }
 
   /**
