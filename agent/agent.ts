@@ -21,12 +21,13 @@ import { Inbox } from './inbox.ts'
 import { Reporter } from './reporter.ts'
 import { makeTarget } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
+import { watchUsage } from './usage.ts'
 import { Work } from './work.ts'
 
 export interface AgentOptions {
   readonly config: AgentConfig
   readonly logger: Logger
-  /** Targets of this process, besides those of the configuration: live connections. */
+  /** Targets of this process, besides those of the configuration and those who join the identity. */
   readonly targets?: readonly Target[]
   /** @default the system's */
   readonly clock?: Clock
@@ -36,10 +37,10 @@ export interface AgentOptions {
 }
 
 export interface AgentHandle extends AsyncDisposable {
-  /** The identity of this node, always a complete checked set. */
+  /** The identity of this node, always a complete checked set. Who joins it is moved with each apply, as a target is. */
   readonly identity: Identity
   readonly status: () => AgentStatus
-  /** Adds a target after the start: a service connects once it has its identity. */
+  /** Adds a target after the start, for what can not join the identity. */
   addTarget(target: Target): void
   /** Rejects when the agent can not go on; resolves after `stop`. */
   readonly done: Promise<void>
@@ -82,6 +83,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         step: 'idle',
         leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
         targets: [],
+        usage: [],
         clockOffsetMs: null,
         lastError: null,
         started: formatInstant(clock.now()),
@@ -141,6 +143,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),
       (signal) => reporter.run((s) => link.ready(s), refresh, signal),
+      (signal) => watchUsage(identity, reporter, refresh, clock, signal),
       (signal) => renewWhenDue(identity, acceptance, work, clock, signal),
     ])
     done.catch(() => {})

@@ -21,8 +21,10 @@ import { preflight } from './preflight.ts'
 import { isRenewalDue, renewLeaf } from './renewal.ts'
 import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
+import { followerTarget } from './targets/follower.ts'
 import type { Target } from './targets/target.ts'
 import { acquireTurn, releaseTurn } from './turn.ts'
+import { usageStatusOf } from './usage.ts'
 
 /** What an agent tells its owner, synchronously. `step` comes when a step begins. */
 export type AgentEvent =
@@ -208,7 +210,9 @@ export class Applier {
 
   /** Tells every target, then has every target prove it. */
   async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
-    const { targets, identity, link } = this.#p
+    const { identity, link } = this.#p
+    // Who joins from here on is on the present material already.
+    const targets = [...this.#p.targets, ...identity.followers().map((f) => followerTarget(f, identity))]
     const context = { identity: identity.current(), nc: await link.ready(signal), signal }
     this.#step('notify', version)
     for (const target of targets) await target.notify(context)
@@ -323,6 +327,8 @@ export class Applier {
       version: manifest.version,
       digest: manifest.digest,
       leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
+      // in the same record: a status that has the new leaf and not yet what stands on the old one would free the old
+      usage: usageStatusOf(this.#p.identity),
     }
   }
 

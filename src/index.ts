@@ -3,10 +3,14 @@
 export { RebuiltConnection, type RebuiltConnectionOptions, type Use } from './connection/rebuild.ts'
 export { ERRORS, RotorError, type RotorErrorCode } from './errors.ts'
 export { HeldIdentity, type Identity, type IdentitySnapshot } from './identity/identity.ts'
-export { readIdentity } from './identity/read.ts'
+export { type ReadOptions, readIdentity } from './identity/read.ts'
+export type { Follower, FollowerType, Usage } from './identity/usage.ts'
+export { type WatchedIdentity, type WatchOptions, watchIdentity } from './identity/watch.ts'
 export { type Logger, makeLogger, silentLogger } from './log.ts'
 export { connectWith, natsTls } from './nats/connect.ts'
 export { assertProven, type ProbeResult, probeListener } from './probe/probe.ts'
+export { type HttpsAgent, type HttpsAgentOptions, httpsAgent } from './tls/https-agent.ts'
+export { type SecuredServer, type SecureServerOptions, secureServer } from './tls/secure-server.ts'
 
 import { domainNames } from './wire/names.ts'
 

@@ -8,9 +8,11 @@ import type { TargetConfig } from '../../src/domain/config.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { IdentitySnapshot } from '../../src/identity/identity.ts'
 import { configLoadTime, reloadServer } from '../../src/nats/server-info.ts'
-import { assertProven, probeListener } from '../../src/probe/probe.ts'
+import { probeListener } from '../../src/probe/probe.ts'
 import { type Clock, sleep, systemClock } from '../../src/time.ts'
-import { assertExecutable, runCommand, signalPidFile } from './process.ts'
+import { assertExecutable, runCommand } from './command.ts'
+import { signalPidFile } from './process.ts'
+import { untilProven } from './proof.ts'
 import type { Target, TargetContext } from './target.ts'
 
 export type NatsServerTargetConfig = Extract<TargetConfig, { type: 'nats-server' }>
@@ -58,7 +60,7 @@ export function natsServerTarget(
       await reloadBySignal(config, nc, id, clock, signal)
     },
     prove: async (context) => {
-      await untilProven(config, context, clock)
+      await untilProven(config.listeners, context, config.timeout, clock)
       const kinds = config.listeners.map((l) => l.kind).join(', ')
       return {
         type: 'nats-server',
@@ -89,13 +91,12 @@ async function reloadBySignal(
     )
   }
   if (config.binary !== undefined && config.configFile !== undefined) {
-    await runCommand([config.binary, '-t', '-c', config.configFile], config.timeout, signal).catch(
-      (cause) => {
-        throw new RotorError('ERR_RELOAD_REFUSED', `${config.name}: ${RotorError.from(cause).message}`, {
-          cause,
-        })
-      },
-    )
+    const dryRun = [config.binary, '-t', '-c', config.configFile]
+    await runCommand(dryRun, { timeout: config.timeout, signal }).catch((cause) => {
+      throw new RotorError('ERR_RELOAD_REFUSED', `${config.name}: ${RotorError.from(cause).message}`, {
+        cause,
+      })
+    })
   }
   const before = await configLoadTime(nc, id)
   await signalPidFile(config.pidFile, 'SIGHUP')
@@ -109,43 +110,4 @@ async function reloadBySignal(
     }
     await sleep(LOOK_AGAIN, signal)
   }
-}
-
-async function untilProven(
-  config: NatsServerTargetConfig,
-  { identity, signal }: TargetContext,
-  clock: Clock,
-): Promise<void> {
-  const deadline = clock.now() + config.timeout
-  for (;;) {
-    const failed = await firstFailure(config, identity, signal)
-    if (failed === null) return
-    if (clock.now() > deadline) throw failed
-    await sleep(LOOK_AGAIN, signal)
-  }
-}
-
-async function firstFailure(
-  config: NatsServerTargetConfig,
-  identity: IdentitySnapshot,
-  signal: AbortSignal,
-): Promise<RotorError | null> {
-  const failures = await Promise.all(
-    config.listeners.map(async (listener) => {
-      try {
-        assertProven(await probeListener(listener, { material: identity, signal }), {
-          fingerprint: identity.leaf.sha256,
-        })
-        return null
-      } catch (cause) {
-        signal.throwIfAborted()
-        return RotorError.from(
-          cause,
-          'ERR_PROOF_FAILED',
-          `${config.name} ${listener.kind} ${listener.address}`,
-        )
-      }
-    }),
-  )
-  return failures.find((failure) => failure !== null) ?? null
 }

@@ -3,8 +3,8 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { RotorError } from '../../src/errors.ts'
 import { readIdentity } from '../../src/identity/read.ts'
+import { PROBE_KINDS } from '../../src/probe/listeners.ts'
 import { probeListener } from '../../src/probe/probe.ts'
-import { LISTENER_KINDS } from '../../src/rotation/state.ts'
 import { formatInstant, parseDuration } from '../../src/time.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, table } from '../output.ts'
@@ -12,6 +12,7 @@ import { colour, makeOutput, table } from '../output.ts'
 interface ProbeOptions {
   readonly kind: string
   readonly identity?: string
+  readonly serverName?: string
   readonly handshakeFirst: boolean
   readonly timeout: string
   readonly json: boolean
@@ -22,22 +23,23 @@ export function addProbe(program: Command): void {
     .command('probe')
     .summary('make one real connection and tell what the other side serves and accepts')
     .description(
-      `Dials a TLS listener of a nats-server, tells which leaf it serves, whether that verifies, and whether it takes our
-certificate: proven by what comes after the handshake, because with TLS 1.3 a refusal comes late. Ends with 1 when
-something does not hold.`,
+      `Dials a TLS listener of a nats-server (or, with --kind tls, of any service), tells which leaf it serves, whether
+that verifies, and whether it takes our certificate: proven by what comes after the handshake, because with TLS 1.3 a
+refusal comes late. Ends with 1 when something does not hold.`,
     )
     .argument('<address>', 'host:port')
-    .option('--kind <kind>', LISTENER_KINDS.join(', '), 'client')
+    .option('--kind <kind>', PROBE_KINDS.join(', '), 'client')
     .option('--identity <dir>', 'identity directory to dial with (default: no certificate, no trust)')
+    .option('--server-name <name>', 'asked for, and looked for in the certificate (default: the host)')
     .option('--handshake-first', 'the listener begins with TLS', false)
     .option('--timeout <duration>', 'patience', '3s')
     .option('--json', 'print the answer as JSON', false)
     .action(async (address: string, options: ProbeOptions) => {
-      const kind = LISTENER_KINDS.find((k) => k === options.kind)
+      const kind = PROBE_KINDS.find((k) => k === options.kind)
       if (kind === undefined)
         throw new RotorError(
           'ERR_USAGE',
-          `--kind: expected one of ${LISTENER_KINDS.join(', ')}, found ${options.kind}`,
+          `--kind: expected one of ${PROBE_KINDS.join(', ')}, found ${options.kind}`,
         )
       const output = makeOutput(options.json)
       const { signal, forget } = signalOfProcess()
@@ -45,7 +47,7 @@ something does not hold.`,
         const material =
           options.identity === undefined ? undefined : await readIdentity(resolve(options.identity))
         const result = await probeListener(
-          { kind, address, handshakeFirst: options.handshakeFirst },
+          { kind, address, handshakeFirst: options.handshakeFirst, servername: options.serverName },
           {
             timeout: parseDuration(options.timeout, '--timeout'),
             signal,

@@ -1,9 +1,8 @@
 /** `rotor issuer` and `rotor agent`: the two long-running processes. */
 import { dirname, join } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { type AgentEvent, connectionTarget, readAgentConfig, startAgent } from '../../agent/index.ts'
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
-import { RotorError } from '../../src/errors.ts'
 import { makeLogger } from '../../src/log.ts'
 import { formatInstant } from '../../src/time.ts'
 import { runUntilSignal } from '../daemon.ts'
@@ -35,7 +34,7 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
         options.agentConfig ?? join(dirname(options.config), 'agent.json'),
       )
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
-      const logger = makeLogger({ level: level(options.logLevel), name: 'issuer' })
+      const logger = makeLogger({ level: options.logLevel, name: 'issuer' })
       let issuer: IssuerHandle | null = null
       const agent = await startAgent({
         config: agentConfig,
@@ -75,11 +74,22 @@ export function addAgent(program: Command): void {
 its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
     )
     .requiredOption('--config <file>', 'agent.json of "rotor init"')
+    .addHelpText(
+      'after',
+      `
+Targets in agent.json: what is told that the files changed, and has to prove that it uses them, or gets the old ones back
+  nats-server   RELOAD or SIGHUP, then a handshake with every listener
+  signal        a signal to the process of a pid file      } then a handshake with its listener ("probe"),
+  exec          a command of yours                         } a command of yours that says yes ("check"),
+  http          a request over HTTPS, or on this machine   } or both
+Example: "targets": [{ "type": "signal", "pidFile": "/run/orders.pid", "probe": { "address": "127.0.0.1:8443" } }]
+All settings: docs/operations.md, "Targets".`,
+    )
     .action(async (options: RunOptions) => {
       const output = makeOutput(options.json)
       const config = await readAgentConfig(options.config)
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
-      const logger = makeLogger({ level: level(options.logLevel), name: config.agent })
+      const logger = makeLogger({ level: options.logLevel, name: config.agent })
       const agent = await startAgent({
         config,
         logger,
@@ -93,14 +103,8 @@ its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
 function shared(command: Command): Command {
   return command
     .option('--check-config', 'check the configuration and end', false)
-    .option('--log-level <level>', LEVELS.join(', '), 'info')
+    .addOption(new Option('--log-level <level>', 'how much is logged').choices(LEVELS).default('info'))
     .option('--json', 'print events as JSON lines on stdout', false)
-}
-
-function level(text: string): string {
-  if (!LEVELS.includes(text))
-    throw new RotorError('ERR_USAGE', `--log-level: expected one of ${LEVELS.join(', ')}, found ${text}`)
-  return text
 }
 
 /** Events are for machines; people read the log. */

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { asOperator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { sleep } from '../../src/time.ts'
+import type { AgentStatus } from '../../src/wire/status.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, relative, table } from '../output.ts'
 
@@ -96,6 +97,17 @@ function agentRow(
           status.state === 'applying' ? 'cyan' : 'red',
           `${status.state} ${status.step === 'idle' ? '' : status.step}`.trim(),
         ),
-    error || status.targets.map((t) => `${t.type} ${t.ok ? 'ok' : 'failed'}`).join(', '),
+    error ||
+      [...status.targets.map((t) => `${t.type} ${t.ok ? 'ok' : 'failed'}`), ...standing(status)].join(', '),
   ]
+}
+
+/** What still stands on leaves of the past, for each authority: `3 sockets on epoch 7`. */
+function standing({ usage }: AgentStatus): string[] {
+  const byEpoch = Map.groupBy(usage, ({ issuerEpoch }) => issuerEpoch)
+  return [...byEpoch].map(([epoch, entries]) => {
+    const sockets = entries.reduce((sum, entry) => sum + entry.sockets, 0)
+    const where = epoch === null ? 'an unknown leaf' : `epoch ${epoch}`
+    return colour('yellow', `${sockets} ${sockets === 1 ? 'socket' : 'sockets'} on ${where}`)
+  })
 }

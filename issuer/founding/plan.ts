@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { RotorError } from '../../src/errors.ts'
 import type { Schedule } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
+import { isDnsName } from '../../src/trust/names.ts'
 import { assertName } from '../../src/wire/names.ts'
 
 /** Name of the issuer's own node. */
@@ -49,12 +50,22 @@ export interface NodePlan {
 
 /** Throws ERR_CONFIG_INVALID with every problem. */
 export function checkPlan(plan: FoundingPlan): void {
-  assertName(plan.domain, 'domain')
-  const nodes = [...plan.servers, ...plan.services]
-  for (const { name } of nodes) assertName(name, 'name')
-  const all = [ISSUER, ...nodes.map((node) => node.name)]
+  const nodes = [...plan.servers, ...plan.services].map(({ name }) => name)
+  const problems = [...problemsOfNames([plan.domain], 'domain'), ...problemsOfNames(nodes, 'name')]
+  const all = [ISSUER, ...nodes]
   const twice = all.filter((name, i) => all.indexOf(name) !== i)
-  const problems = [...new Set(twice)].map((name) => `the name ${JSON.stringify(name)} is there twice`)
+  for (const name of new Set(twice)) problems.push(`the name ${JSON.stringify(name)} is there twice`)
+  for (const { name, host } of plan.servers) {
+    if (isIP(host) === 0 && !isDnsName(host))
+      problems.push(`server ${name}: expected a DNS name or an IP address, found ${JSON.stringify(host)}`)
+  }
+  for (const { name, dns = [] } of plan.services) {
+    const wrong = dns.filter((dnsName) => !isDnsName(dnsName))
+    if (wrong.length > 0)
+      problems.push(
+        `service ${name}: expected DNS names, found ${wrong.map((w) => JSON.stringify(w)).join(', ')}`,
+      )
+  }
   for (const { name, clientPort, clusterPort } of plan.servers) {
     const wrong = [clientPort, clusterPort].filter((port) => port < 1 || port > 65_535)
     if (wrong.length > 0) problems.push(`${name}: expected a port of 1 to 65535, found ${wrong.join(', ')}`)
@@ -80,6 +91,17 @@ export function checkPlan(plan: FoundingPlan): void {
     if (taken.length > 0) problems.push(`service ${name}: the name ${taken.join(', ')} is for servers only`)
   }
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', problems.join('; '))
+}
+
+function problemsOfNames(names: readonly string[], key: string): string[] {
+  return [...new Set(names)].flatMap((name) => {
+    try {
+      assertName(name, key)
+      return []
+    } catch (cause) {
+      return [RotorError.from(cause).message]
+    }
+  })
 }
 
 export function nodesOf(plan: FoundingPlan): NodePlan[] {

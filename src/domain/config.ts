@@ -3,8 +3,11 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { RotorError } from '../errors.ts'
+import { parseAddress } from '../probe/address.ts'
+import { PROBE_KINDS } from '../probe/listeners.ts'
 import { LISTENER_KINDS } from '../rotation/state.ts'
 import { parseDuration } from '../time.ts'
+import { isDnsName } from '../trust/names.ts'
 import { isName } from '../wire/names.ts'
 import { describeIssues } from '../wire/record.ts'
 
@@ -20,7 +23,16 @@ const durationText = z.string().transform((text, context) => {
 })
 
 export const serverUrl = z.string().regex(/^(tls|nats):\/\/[^\s/]+:\d+$/, 'expected tls://host:port')
-const address = z.string().regex(/^[^\s/]+:\d+$/, 'expected host:port')
+const address = z.string().refine((text) => !/[/@]/.test(text) && isAddress(text), 'expected host:port')
+
+function isAddress(text: string): boolean {
+  try {
+    parseAddress(text)
+    return true
+  } catch {
+    return false
+  }
+}
 
 export const listener = z.strictObject({
   kind: z.enum(LISTENER_KINDS),
@@ -31,7 +43,7 @@ export const listener = z.strictObject({
 export type ListenerConfig = z.infer<typeof listener>
 
 export const certificateNames = z.strictObject({
-  dns: z.array(z.string()).default([]),
+  dns: z.array(z.string().refine(isDnsName, 'expected a DNS name')).default([]),
   ip: z.array(z.union([z.ipv4(), z.ipv6()])).default([]),
 })
 
@@ -72,11 +84,51 @@ const issuerSchema = z.strictObject({
 })
 export type IssuerConfig = z.infer<typeof issuerSchema>
 
-const check = {
-  /** Run after the target was told; exit code 0 means that it came back. */
+/** A real TLS handshake with a listener of the process: it must serve the new leaf. */
+const probe = z.strictObject({
+  address,
+  /** `tls`: anything that begins with TLS. The others are spoken by a nats-server. */
+  kind: z.enum(PROBE_KINDS).default('tls'),
+  handshakeFirst: z.boolean().default(false),
+  /** Asked for, and looked for in the certificate. Without it the fingerprint alone tells whose leaf it is. */
+  serverName: z.string().min(1).optional(),
+  /** It must also take the certificate of this node. */
+  accepts: z.boolean().default(true),
+})
+export type ProbeConfig = z.infer<typeof probe>
+
+/** How a process that is not ours shows that it came back with the new files, after it was told. */
+const proof = {
+  /** A command; exit code 0 means yes. */
   check: z.array(z.string()).min(1).optional(),
-  /** How long notify and check may take. */
+  probe: probe.optional(),
+  /** How long telling may take, and then each of the proofs. */
   timeout: durationText.prefault('10s'),
+}
+export interface ProofConfig {
+  readonly check?: readonly string[] | undefined
+  readonly probe?: ProbeConfig | undefined
+  /** Milliseconds. */
+  readonly timeout: number
+}
+
+const reloadUrl = z.string().superRefine((text, context) => {
+  const message = problemOfUrl(text)
+  if (message !== null) context.addIssue({ code: 'custom', message })
+})
+
+/** Never shows the text: somebody may have put a password in it. */
+function problemOfUrl(text: string): string | null {
+  const url = URL.parse(text)
+  if (url === null || !['http:', 'https:'].includes(url.protocol)) return 'expected https://host/path'
+  if (url.username !== '' || url.password !== '') {
+    return 'expected no user and password: a secret belongs in headersFile'
+  }
+  // The parser writes every IPv4 address as four numbers. A name can be made to lead elsewhere, so "localhost" is none.
+  if (url.protocol === 'http:' && url.hostname !== '[::1]' && !/^127(\.\d{1,3}){3}$/.test(url.hostname)) {
+    return `http:// goes to 127.0.0.1 or [::1] only, because anybody on the way could read and change it; use https:// for ${url.hostname}`
+  }
+  return null
 }
 
 const target = z.discriminatedUnion('type', [
@@ -95,9 +147,25 @@ const target = z.discriminatedUnion('type', [
     type: z.literal('signal'),
     pidFile: z.string(),
     signal: z.enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2']).default('SIGHUP'),
-    ...check,
+    /** Text that is in the command line of the process: a pid may be given to another one. Linux only. */
+    commandLine: z.string().min(1).optional(),
+    ...proof,
   }),
-  z.strictObject({ type: z.literal('exec'), command: z.array(z.string()).min(1), ...check }),
+  z.strictObject({ type: z.literal('exec'), command: z.array(z.string()).min(1), ...proof }),
+  z.strictObject({
+    type: z.literal('http'),
+    url: reloadUrl,
+    method: z.enum(['POST', 'PUT', 'PATCH', 'GET']).default('POST'),
+    /** Lines of `Name: value`, read for each request. Secrets stand here, never in this configuration. */
+    headersFile: z.string().optional(),
+    /** Status codes that mean "told". A redirect is not followed. */
+    expect: z.array(z.int().min(200).max(599)).min(1).default([200, 202, 204]),
+    /** PEM file to trust for https instead of the node's own trust. */
+    ca: z.string().optional(),
+    /** Looked for in the certificate of an https service. @default the host of the URL */
+    serverName: z.string().min(1).optional(),
+    ...proof,
+  }),
 ])
 export type TargetConfig = z.infer<typeof target>
 
@@ -154,12 +222,23 @@ export async function readAgentConfig(file: string): Promise<AgentConfig> {
 }
 
 function absoluteTarget(t: TargetConfig, at: (path: string) => string): TargetConfig {
-  if (t.type === 'exec') return t
-  if (t.type === 'signal') return { ...t, pidFile: at(t.pidFile) }
-  return {
-    ...t,
-    ...(t.pidFile === undefined ? {} : { pidFile: at(t.pidFile) }),
-    ...(t.configFile === undefined ? {} : { configFile: at(t.configFile) }),
+  switch (t.type) {
+    case 'exec':
+      return t
+    case 'signal':
+      return { ...t, pidFile: at(t.pidFile) }
+    case 'http':
+      return {
+        ...t,
+        ...(t.headersFile === undefined ? {} : { headersFile: at(t.headersFile) }),
+        ...(t.ca === undefined ? {} : { ca: at(t.ca) }),
+      }
+    case 'nats-server':
+      return {
+        ...t,
+        ...(t.pidFile === undefined ? {} : { pidFile: at(t.pidFile) }),
+        ...(t.configFile === undefined ? {} : { configFile: at(t.configFile) }),
+      }
   }
 }
 

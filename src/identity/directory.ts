@@ -19,7 +19,7 @@ import { currentGeneration, ensurePublicLinks } from './links.ts'
 import { acquireLock, type DirectoryLock } from './lock.ts'
 import type { GenerationManifest } from './manifest.ts'
 import type { CheckOptions, IdentityMaterial } from './material.ts'
-import { snapshotOf } from './read.ts'
+import { nameOf, snapshotOf } from './read.ts'
 import { abandoned, prepareFolders, recover } from './recover.ts'
 import { type AcceptedState, readState, writeState } from './state.ts'
 import type { Trace } from './steps.ts'
@@ -100,7 +100,7 @@ export class IdentityDirectory implements AsyncDisposable {
     this.#assertOpen()
     const path = this.#folder(name)
     const { material, manifest } = await this.#read(name)
-    return snapshotOf(material, { generation: name, version: manifest.version }, now, options, path)
+    return snapshotOf(material, nameOf(name, manifest), now, options, path)
   }
 
   /**

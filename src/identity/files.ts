@@ -1,10 +1,10 @@
 /** How are the three files of a folder read, and are they fit to be used at all? */
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import { RotorError, type RotorErrorCode } from '../errors.ts'
 import { errorCode } from './durable.ts'
-import { FILES } from './layout.ts'
+import { FILES, type FileNames } from './layout.ts'
 import type { IdentityMaterial } from './material.ts'
 
 /** Who may read a private key besides its owner. */
@@ -13,6 +13,8 @@ export type KeyAccess =
   | 'owner'
   /** Its group: what a reader accepts, services often run as another user of one group. */
   | 'group'
+  /** Everybody: for a volume that only this process can reach, such as a Kubernetes secret. */
+  | 'any'
 
 /** Bytes of one file; a trust file with a hundred authorities has 100 KiB. */
 const MAX_FILE = 1024 * 1024
@@ -21,11 +23,15 @@ const MAX_FILE = 1024 * 1024
  * The text of the three files. Throws ERR_IDENTITY_MISSING for a file that is not there, ERR_IDENTITY_MODE for one
  * that we may not read or others may, ERR_IDENTITY_INVALID for what is no file of a sensible size.
  */
-export async function readMaterialFiles(folder: string, access: KeyAccess): Promise<IdentityMaterial> {
+export async function readMaterialFiles(
+  folder: string,
+  access: KeyAccess,
+  files: FileNames = FILES,
+): Promise<IdentityMaterial> {
   return {
-    ca: await readText(join(folder, FILES.ca)),
-    certificate: await readText(join(folder, FILES.certificate)),
-    key: await readText(join(folder, FILES.key), access),
+    ca: await readText(resolve(folder, files.ca)),
+    certificate: await readText(resolve(folder, files.certificate)),
+    key: await readText(resolve(folder, files.key), access),
   }
 }
 
@@ -68,13 +74,17 @@ async function openForRead(path: string): Promise<FileHandle> {
   }
 }
 
+/** Bits of the mode that a private key may not have. */
+const FORBIDDEN: Readonly<Record<KeyAccess, number>> = { owner: 0o077, group: 0o007, any: 0 }
+const HOW_TO_MEND =
+  "; take the right from others (chmod o-rwx, defaultMode: 0440 of a Kubernetes volume), or read it with keyMode: 'any' where nobody else can reach it"
+
 function assertPrivate(path: string, mode: number, uid: number, access: KeyAccess): void {
-  const others = access === 'owner' ? 0o077 : 0o007
-  if ((mode & others) !== 0) {
+  if ((mode & FORBIDDEN[access]) !== 0) {
     throw failure(
       'ERR_IDENTITY_MODE',
       path,
-      `expected mode ${access === 'owner' ? '0600' : '0640 or less'} for a private key, found ${octal(mode)}`,
+      `expected mode ${access === 'owner' ? '0600' : '0640 or less'} for a private key, found ${octal(mode)}${access === 'group' ? HOW_TO_MEND : ''}`,
     )
   }
   if (access === 'owner') assertOurs(path, uid)

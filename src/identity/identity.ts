@@ -1,5 +1,6 @@
 /** What does this node hold now, and who wants to know when it changes? The port between files and connections. */
 import { type Logger, silentLogger } from '../log.ts'
+import type { Epoch } from '../schedule.ts'
 import type { Certificate } from '../trust/certificate.ts'
 import type { IdentityMaterial } from './material.ts'
 import type { Follower, Usage } from './usage.ts'
@@ -10,6 +11,8 @@ export interface IdentitySnapshot extends IdentityMaterial {
   readonly generation: string
   /** Version of the bundle it was made for; 0 for files that were written by something else. */
   readonly version: number
+  /** Epoch of the authority that issued the leaf; absent for files that were written by something else. */
+  readonly epoch?: Epoch
 }
 
 export interface Identity {

@@ -10,8 +10,17 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
+/** What the three files are called; a path is taken relative to the directory. */
+export interface FileNames {
+  readonly ca: string
+  readonly certificate: string
+  readonly key: string
+}
+
 /** Names of the three files, in a generation and in the directory itself. */
-export const FILES = { ca: 'ca.pem', certificate: 'tls.crt', key: 'tls.key' } as const
+export const FILES = { ca: 'ca.pem', certificate: 'tls.crt', key: 'tls.key' } as const satisfies FileNames
+/** The trust file of a Kubernetes secret of type kubernetes.io/tls as cert-manager writes it. */
+export const SECRET_CA = 'ca.crt'
 export type MaterialFile = (typeof FILES)[keyof typeof FILES]
 export const MATERIAL_FILES: readonly MaterialFile[] = [FILES.ca, FILES.certificate, FILES.key]
 

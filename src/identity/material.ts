@@ -6,7 +6,7 @@ import { type Certificate, parseCertificates } from '../trust/certificate.ts'
 import { keyMatches, verifyLeaf } from '../trust/chain.ts'
 import { privateKeyFromPem } from '../trust/keys.ts'
 import { isEmpty } from '../trust/names.ts'
-import { FILES } from './layout.ts'
+import { FILES, type FileNames } from './layout.ts'
 
 /** What a node holds, as the text of its three files. */
 export interface IdentityMaterial {
@@ -33,25 +33,27 @@ export interface CheckedMaterial extends ParsedMaterial {
 export interface CheckOptions {
   /** Milliseconds the clock may be off. @default 0 */
   readonly skew?: Duration
+  /** What messages call the files. @default those of an identity directory */
+  readonly names?: FileNames
 }
 
 /**
  * The set without asking a clock: every part can be read, the key is the leaf's, the leaf has names. This is what
  * tells a torn read from a whole one. Throws ERR_IDENTITY_INVALID naming the file.
  */
-export function parseMaterial(material: IdentityMaterial): ParsedMaterial {
-  const key = readKey(material.key)
-  const chain = parseCertificates(material.certificate, FILES.certificate, 'ERR_IDENTITY_INVALID')
-  const trusted = parseCertificates(material.ca, FILES.ca, 'ERR_IDENTITY_INVALID')
+export function parseMaterial(material: IdentityMaterial, names: FileNames = FILES): ParsedMaterial {
+  const key = readKey(material.key, names.key)
+  const chain = parseCertificates(material.certificate, names.certificate, 'ERR_IDENTITY_INVALID')
+  const trusted = parseCertificates(material.ca, names.ca, 'ERR_IDENTITY_INVALID')
   const [leaf] = chain
-  if (leaf === undefined) throw invalid(`${FILES.certificate}: expected a certificate, found none`)
+  if (leaf === undefined) throw invalid(`${names.certificate}: expected a certificate, found none`)
   if (!keyMatches(leaf, key)) {
     throw invalid(
-      `${FILES.key} and ${FILES.certificate}: the key is not the one of "${leaf.subject}" (${leaf.sha256})`,
+      `${names.key} and ${names.certificate}: the key is not the one of "${leaf.subject}" (${leaf.sha256})`,
     )
   }
   if (isEmpty(leaf.names)) {
-    throw invalid(`${FILES.certificate}: expected a DNS name, IP address or URI, found a leaf without names`)
+    throw invalid(`${names.certificate}: expected a DNS name, IP address or URI, found a leaf without names`)
   }
   return { leaf, chain, trusted }
 }
@@ -65,23 +67,24 @@ export function checkMaterial(
   now: Instant,
   options: CheckOptions = {},
 ): CheckedMaterial {
-  const parsed = parseMaterial(material)
+  const names = options.names ?? FILES
+  const parsed = parseMaterial(material, names)
   const { chain, trusted } = parsed
   try {
     const anchor = verifyLeaf(chain, trusted, now, options)
     return { ...parsed, issuer: chain[1] ?? anchor }
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw invalid(`${FILES.certificate} against ${FILES.ca}: ${reason}`, cause)
+    throw invalid(`${names.certificate} against ${names.ca}: ${reason}`, cause)
   }
 }
 
-function readKey(pem: string): KeyObject {
+function readKey(pem: string, name: string): KeyObject {
   try {
-    return privateKeyFromPem(pem, undefined, FILES.key)
+    return privateKeyFromPem(pem, undefined, name)
   } catch (cause) {
     // An encrypted key is fine for a key store, not for files that a server has to load by itself.
-    throw invalid(cause instanceof Error ? cause.message : `${FILES.key}: expected a private key`, cause)
+    throw invalid(cause instanceof Error ? cause.message : `${name}: expected a private key`, cause)
   }
 }
 

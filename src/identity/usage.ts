@@ -1,4 +1,5 @@
 /** What of this process still stands on which generation? Counted socket by socket, so that it can be told, not guessed. */
+import type { Epoch } from '../schedule.ts'
 import { type Clock, type Instant, systemClock } from '../time.ts'
 import type { IdentitySnapshot } from './identity.ts'
 
@@ -12,6 +13,8 @@ export interface Usage {
   readonly generation: string
   /** Fingerprint of the leaf they were made with: SHA-256 of its DER, hex. */
   readonly leaf: string
+  /** Epoch of the authority that issued that leaf; null when it is not known. */
+  readonly issuerEpoch: Epoch | null
   readonly sockets: number
   /** When the oldest of them was opened. */
   readonly since: Instant
@@ -59,13 +62,14 @@ export class SocketCount {
   usage(): Usage[] {
     const byGeneration = new Map<string, Usage>()
     for (const { made, since } of this.#open) {
-      const { generation, leaf } = made
+      const { generation, leaf, epoch } = made
       const one = byGeneration.get(generation)
       byGeneration.set(generation, {
         type: this.#of.type,
         name: this.#of.name,
         generation,
         leaf: leaf.sha256,
+        issuerEpoch: epoch ?? null,
         sockets: (one?.sockets ?? 0) + 1,
         since: Math.min(one?.since ?? since, since),
       })

@@ -89,10 +89,10 @@ export class Dial {
 
   /**
    * The TLS handshake, as far as it goes. `ending` is null when it is done; it is set when the peer broke it off
-   * after its certificate had arrived, which means that it refuses ours. `name` is looked for in the certificate,
-   * `sni` is sent, empty for none. Throws ERR_PROBE_PROTOCOL when no certificate arrived.
+   * after its certificate had arrived, which means that it refuses ours. `name` is looked for in the certificate
+   * unless it is null, `sni` is sent, empty for none. Throws ERR_PROBE_PROTOCOL when no certificate arrived.
    */
-  async startTls(secureContext: SecureContext, name: string, sni: string): Promise<TlsOutcome> {
+  async startTls(secureContext: SecureContext, name: string | null, sni: string): Promise<TlsOutcome> {
     if (this.#received.length > 0) {
       throw this.#error('ERR_PROBE_PROTOCOL', `expected silence before TLS, found ${shown(this.#received)}`)
     }
@@ -102,11 +102,11 @@ export class Dial {
       socket: this.#raw,
       secureContext,
       servername: sni,
-      host: name,
+      ...(name === null ? {} : { host: name }),
       rejectUnauthorized: false,
       // Node would take the name "localhost" for an IP address when a socket is given
       checkServerIdentity: (_, certificate) => {
-        mismatch = checkServerIdentity(name, certificate)
+        mismatch = name === null ? undefined : checkServerIdentity(name, certificate)
         return mismatch
       },
     })

@@ -13,12 +13,17 @@
  *   websocket   TLS | GET with upgrade -> 101, INFO
  *   mqtt        TLS | -> ticket                   a CONNECT that is let in would create streams
  *   monitoring  TLS | GET /varz -> any HTTP answer
+ *   tls         TLS | -> ticket, or no refusal    any service: we do not know its language
  */
 import { RotorError } from '../errors.ts'
-import type { ListenerKind } from '../rotation/state.ts'
+import { LISTENER_KINDS } from '../rotation/state.ts'
 import type { Dial, Ending } from './dial.ts'
 import { shown } from './dial.ts'
 import { findServer, parseInfo, type ServerFacts, UNKNOWN_SERVER } from './server-facts.ts'
+
+/** What can be probed: the listeners of a nats-server, and `tls`, a listener of any service that begins with TLS. */
+export const PROBE_KINDS = [...LISTENER_KINDS, 'tls'] as const
+export type ProbeKind = (typeof PROBE_KINDS)[number]
 
 /** What a talk found out. */
 export interface Finding {
@@ -26,8 +31,8 @@ export interface Finding {
   /** Why our certificate was not accepted. */
   readonly refused: string | null
   /**
-   * What showed it: bytes after the handshake, a session ticket, or (TLS 1.2 and a silent server) the handshake,
-   * which there ends with the server's word. Null when refused.
+   * What showed it: bytes after the handshake, a session ticket, or the handshake. With TLS 1.2 that ends with the
+   * server's word; with TLS 1.3, for kind `tls` only, it says that no refusal came within `QUIET`. Null when refused.
    */
   readonly proof: 'data' | 'ticket' | 'handshake' | null
   /** Was a NATS user found for us? Null where it is not asked. */
@@ -38,7 +43,7 @@ export interface Finding {
 }
 
 export interface Talk {
-  readonly kind: ListenerKind
+  readonly kind: ProbeKind
   /** Host header and such. */
   readonly host: string
   readonly tls13: boolean
@@ -58,7 +63,7 @@ const QUIET = 500
 const SETTLE = 100
 
 /** Does this kind send INFO in plain text before TLS? Routes and gateways start TLS at once (route.go, gateway.go). */
-export const startsPlain = (kind: ListenerKind): boolean => kind === 'client' || kind === 'leafnode'
+export const startsPlain = (kind: ProbeKind): boolean => kind === 'client' || kind === 'leafnode'
 
 /** INFO before TLS. Throws ERR_PROBE_PROTOCOL. */
 export async function readPlainInfo(dial: Dial, label: string): Promise<ServerFacts> {
@@ -91,6 +96,8 @@ export async function talk(dial: Dial, label: string, about: Talk): Promise<Find
       return await talkWebsocket(dial, label, about)
     case 'monitoring':
       return await talkMonitoring(dial, label, about)
+    case 'tls':
+      return await talkQuietly(dial, about, null)
   }
 }
 
@@ -137,8 +144,11 @@ async function talkInfo(dial: Dial, label: string, about: Talk): Promise<Finding
   return accepted('data', info.value)
 }
 
-/** Listeners that wait for us. `nudge` makes them speak, at the price of an [ERR] line in their log. */
-async function talkQuietly(dial: Dial, about: Talk, nudge: string | Uint8Array): Promise<Finding> {
+/**
+ * Listeners that wait for us. `nudge` makes them speak, at the price of an [ERR] line in their log; null where we have
+ * nothing to say.
+ */
+async function talkQuietly(dial: Dial, about: Talk, nudge: string | Uint8Array | null): Promise<Finding> {
   let sign = about.tls13 ? await dial.sign('session ticket', QUIET, true) : null
   if (sign === 'ticket' || !about.tls13) {
     const proof = about.tls13 ? 'ticket' : 'handshake'
@@ -147,6 +157,7 @@ async function talkQuietly(dial: Dial, about: Talk, nudge: string | Uint8Array):
     return refusedBy(after, about.server)
   }
   if (sign === null) {
+    if (nudge === null) return accepted('handshake', about.server)
     dial.send(nudge)
     const answer = await dial.read(`answer of the ${about.kind} listener`, MAX_LINE, (bytes) =>
       bytes.length > 0 ? { value: true, used: bytes.length } : null,

@@ -2,23 +2,25 @@
 import { isIP } from 'node:net'
 import { checkServerIdentity, createSecureContext, type SecureContext, type SecureVersion } from 'node:tls'
 import { RotorError } from '../errors.ts'
-import type { ListenerKind } from '../rotation/state.ts'
 import type { Duration } from '../time.ts'
 import { type Certificate, parseCertificate, parseCertificates } from '../trust/certificate.ts'
 import { assertIssuedBy, verifyLeaf } from '../trust/chain.ts'
 import { parseAddress } from './address.ts'
 import { Dial, type Handshake, type Verdict } from './dial.ts'
-import { readPlainInfo, refusedBy, startsPlain, talk } from './listeners.ts'
+import { type ProbeKind, readPlainInfo, refusedBy, startsPlain, talk } from './listeners.ts'
 import { UNKNOWN_SERVER } from './server-facts.ts'
 
 export interface ProbeTarget {
-  readonly kind: ListenerKind
+  readonly kind: ProbeKind
   /** `host:port`. */
   readonly address: string
   /** TLS comes before INFO, for client and leafnode listeners with `handshake_first`. @default false */
   readonly handshakeFirst?: boolean | undefined
-  /** The name that must be in the certificate. @default the host of the address */
-  readonly servername?: string | undefined
+  /**
+   * The name that is asked for (SNI) and must be in the certificate; null for none, where the fingerprint is compared.
+   * @default the host of the address
+   */
+  readonly servername?: string | null | undefined
 }
 
 export interface ProbeMaterial {
@@ -40,7 +42,7 @@ export interface ProbeOptions {
 }
 
 export interface ProbeResult {
-  readonly kind: ListenerKind
+  readonly kind: ProbeKind
   readonly address: string
   /** The leaf that the server sent. */
   readonly served: Certificate
@@ -85,7 +87,7 @@ export async function probeListener(target: ProbeTarget, options: ProbeOptions =
   const started = performance.now()
   const address = parseAddress(target.address, `${target.kind} address`)
   const label = `${target.kind} listener ${target.address}`
-  const name = target.servername ?? address.host
+  const name = target.servername === undefined ? address.host : target.servername
   const { secureContext, anchors } = loadMaterial(options)
   const dial = new Dial(label, address, {
     timeout: options.timeout ?? DEFAULT_TIMEOUT,
@@ -96,7 +98,8 @@ export async function probeListener(target: ProbeTarget, options: ProbeOptions =
     const plain = startsPlain(target.kind) && target.handshakeFirst !== true
     const info = plain ? await readPlainInfo(dial, label) : UNKNOWN_SERVER
     // RFC 6066 section 3: no IP addresses in SNI
-    const outcome = await dial.startTls(secureContext, name, isIP(name) === 0 ? name : '')
+    const sni = name === null || isIP(name) !== 0 ? '' : name
+    const outcome = await dial.startTls(secureContext, name, sni)
     const servedChain = readChain(outcome.handshake, label)
     const [served] = servedChain
     if (served === undefined) throw new RotorError('ERR_PROBE_PROTOCOL', `${label}: no certificate was sent`)
@@ -202,14 +205,14 @@ function judge(
   anchors: readonly Certificate[] | null,
   verdict: Verdict | null,
   chain: readonly Certificate[],
-  name: string,
+  name: string | null,
 ): Verdict {
   if (anchors === null) return { trusted: false, reason: 'no trust anchors were given' }
   if (verdict !== null) return verdict
   try {
     verifyLeaf(chain, anchors, Date.now(), { usage: 'serverAuth' })
     const leaf = chain[0]?.x509.toLegacyObject()
-    const mismatch = leaf === undefined ? undefined : checkServerIdentity(name, leaf)
+    const mismatch = leaf === undefined || name === null ? undefined : checkServerIdentity(name, leaf)
     return mismatch === undefined ? { trusted: true } : { trusted: false, reason: mismatch.message }
   } catch (error) {
     return { trusted: false, reason: error instanceof Error ? error.message : String(error) }

@@ -1,6 +1,7 @@
 /** Which authorities may leave trust, when that is due, and who still depends on one. */
 import { type Epoch, leafLifetime } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
+import type { UsageStatus } from '../wire/status.ts'
 import { MAX_AUTHORITIES } from './payloads.ts'
 import { endOf, hasEnded, type Situation } from './situation.ts'
 import type { Straggler } from './state.ts'
@@ -77,6 +78,39 @@ const agentsWithLeaf: DependencyCheck = (s, epoch) =>
 const silence = (version: number | null): string =>
   version === null ? 'never reported' : `reports version ${version} only`
 
+/**
+ * Sockets that were opened with a leaf of it: nothing is verified on them again, but what their process dials and
+ * serves next may still need it, and they are what a retirement would leave behind unseen. The end of the leaf says
+ * nothing of them. A leaf its agent does not know may be of any authority.
+ */
+const agentsWithSockets: DependencyCheck = (s, epoch) =>
+  s.seen.agents.flatMap(({ name, status }): Straggler[] => {
+    const standing = status?.usage.filter((u) => u.issuerEpoch === epoch || u.issuerEpoch === null) ?? []
+    if (standing.length === 0) return []
+    const known = standing.every((usage) => usage.issuerEpoch === epoch)
+    const leaf = known ? `a leaf of epoch ${epoch}` : `a leaf that may be of epoch ${epoch}`
+    const one = standing.length === 1 && standing[0]?.sockets === 1
+    return [
+      { name, kind: 'agent', missing: `${inWords(standing)} still ${one ? 'stands' : 'stand'} on ${leaf}` },
+    ]
+  })
+
+/** More than these are counted together, so that a hold stays readable. */
+const TOLD = 5
+
+/** `3 connections of orders, 1 socket accepted by api`. */
+function inWords(standing: readonly UsageStatus[]): string {
+  const told = standing.slice(0, TOLD).map(({ type, name, sockets }) => `${count(sockets, type)} ${name}`)
+  const rest = standing.slice(TOLD).reduce((sum, { sockets }) => sum + sockets, 0)
+  return [...told, ...(rest > 0 ? [`${rest} more`] : [])].join(', ')
+}
+
+function count(sockets: number, type: string): string {
+  const s = sockets === 1 ? '' : 's'
+  if (type === 'connection') return `${sockets} connection${s} of`
+  return type === 'server' ? `${sockets} socket${s} accepted by` : `${sockets} socket${s} of ${type}`
+}
+
 /** A listener that was seen to serve such a leaf; and a server without an agent, of which nothing is known. */
 const serversWithLeaf: DependencyCheck = (s, epoch) =>
   s.seen.servers.flatMap(({ name, agent, listeners }): Straggler[] => {
@@ -90,7 +124,7 @@ const serversWithLeaf: DependencyCheck = (s, epoch) =>
   })
 
 /** All must find nobody before an authority leaves trust (I2). The census of live connections joins here. */
-const DEPENDENCIES: readonly DependencyCheck[] = [agentsWithLeaf, serversWithLeaf]
+const DEPENDENCIES: readonly DependencyCheck[] = [agentsWithLeaf, agentsWithSockets, serversWithLeaf]
 
 const dependents = (s: Situation, epoch: Epoch): Straggler[] =>
   DEPENDENCIES.flatMap((check) => check(s, epoch))

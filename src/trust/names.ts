@@ -51,7 +51,7 @@ export function writeNames(names: Names): Extension {
 
 /** Throws TypeError for a name that can not stand in a certificate. */
 export function assertNames({ dns, ip, uri }: Names): void {
-  for (const name of dns) if (!DNS_NAME.test(name)) throw noName('DNS name', name)
+  for (const name of dns) if (!isDnsName(name)) throw noName('DNS name', name)
   for (const address of ip) canonicalIp(address)
   for (const name of uri) if (!ABSOLUTE_URI.test(name)) throw noName('absolute URI', name)
 }
@@ -61,6 +61,7 @@ export const isEmpty = (names: Names): boolean => names.dns.length + names.ip.le
 /** RFC 1034 preferred syntax, a leading wildcard label and "_" as used in practice. */
 const DNS_NAME =
   /^(?=.{1,253}$)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$/
+export const isDnsName = (text: string): boolean => DNS_NAME.test(text)
 const ABSOLUTE_URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,2000}$/
 
 const noName = (what: string, text: string): TypeError =>

@@ -34,6 +34,20 @@ export const targetStatus = z.object({
   fingerprint: sha256Hex.optional(),
 })
 
+export const usageStatus = z.object({
+  /** connection: to NATS. server: accepted by a TLS server of the process. client: of an HTTPS client. */
+  type: z.string(),
+  /** Who has them open. */
+  name: z.string(),
+  /** Fingerprint of the leaf they were made with. */
+  leaf: sha256Hex,
+  /** Epoch of the authority that issued that leaf; null when the agent does not know it. */
+  issuerEpoch: z.int().nullable(),
+  sockets: z.int().positive(),
+  /** When the oldest of them was opened. */
+  since: instantText,
+})
+
 const errorCode = z.custom<RotorErrorCode>(
   (value) => typeof value === 'string' && value in ERRORS,
   'expected a code of RotorError',
@@ -52,6 +66,8 @@ export const agentStatus = z.object({
   step: applyStep,
   leaf: leafStatus,
   targets: z.array(targetStatus),
+  /** Open sockets of this process that were made with another leaf than `leaf`. Before it was told: none. */
+  usage: z.array(usageStatus).default([]),
   /** Our clock minus the issuer's, measured at the last signing; null before the first. */
   clockOffsetMs: z.number().nullable(),
   lastError: z.object({ code: errorCode, message: z.string(), at: instantText, version: z.int() }).nullable(),
@@ -62,4 +78,5 @@ export const agentStatus = z.object({
 
 export type ApplyStep = z.infer<typeof applyStep>
 export type TargetStatus = z.infer<typeof targetStatus>
+export type UsageStatus = z.infer<typeof usageStatus>
 export type AgentStatus = z.infer<typeof agentStatus>

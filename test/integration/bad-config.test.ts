@@ -3,6 +3,8 @@
  * fix, and with --json says it as one record. Nobody is shown a stack trace.
  */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { access, chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -95,7 +97,7 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       agent: 'Orders!',
       role: 'king',
       servers: ['http://127.0.0.1:4222'],
-      names: { ip: ['300.1.1.1'] },
+      names: { ip: ['300.1.1.1'], dns: ['orders test'] },
       keep: 1,
       targets: [{ type: 'telepathy' }],
       speed: 'fast',
@@ -104,6 +106,7 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       targets: [
         { type: 'signal', pidFile: '/run/x.pid', signal: 'SIGKILL', timeout: '5' },
         { type: 'exec', command: [], shell: true },
+        { type: 'http', url: 'http://orders.test/reload', probe: { address: '127.0.0.1', kind: 'smtp' } },
       ],
     })
     const wrong = { code: 'ERR_CONFIG_INVALID', exit: 78 } as const
@@ -126,12 +129,30 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       assertRefused({
         ...wrong,
         args: ['agent', '--config', agent],
-        says: [agent, 'agent:', 'role:', 'servers.0:', 'names.ip.0:', 'keep:', 'targets.0.type:', '"speed"'],
+        says: [
+          agent,
+          'agent:',
+          'role:',
+          'servers.0:',
+          'names.dns.0:',
+          'names.ip.0:',
+          'keep:',
+          'targets.0.type:',
+          '"speed"',
+        ],
       }),
       assertRefused({
         ...wrong,
         args: ['agent', '--check-config', '--config', target],
-        says: ['targets.0.signal:', 'targets.0.timeout:', 'targets.1.command:', '"shell"'],
+        says: [
+          'targets.0.signal:',
+          'targets.0.timeout:',
+          'targets.1.command:',
+          '"shell"',
+          'targets.2.url:',
+          'targets.2.probe.address:',
+          'targets.2.probe.kind:',
+        ],
       }),
     ])
   })
@@ -178,6 +199,17 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
         args: ['agent', '--config', config, '--log-level', 'loud'],
         says: ['--log-level', 'loud'],
       }),
+      // the command line comes before any file
+      assertRefused({
+        ...wrong,
+        args: ['agent', '--config', join(folder, 'none.json'), '--log-level', 'loud'],
+        says: ['--log-level', 'loud'],
+      }),
+      assertRefused({
+        ...wrong,
+        args: ['issuer', '--config', join(folder, 'none.json'), '--log-level', 'loud', '--check-config'],
+        says: ['--log-level', 'loud'],
+      }),
       assertRefused({ ...wrong, args: [...init, '--server', 'nats-1'], says: ['--server', '"nats-1"'] }),
       assertRefused({
         ...wrong,
@@ -205,6 +237,18 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       assertRefused({ ...wrong, args: init('Prod', ...server), says: ['domain', '"Prod"'] }),
       assertRefused({ ...wrong, args: init('prod', '--server', 'n_1=127.0.0.1'), says: ['"n_1"'] }),
       assertRefused({ ...wrong, args: init('prod', ...twice), says: ['"a"', '"issuer"', 'one server'] }),
+    ])
+    await Promise.all([
+      assertRefused({
+        ...wrong,
+        args: init('Prod', '--server', 'N_1=127.0.0.1', '--service', 'Orders', '--service', 'Billing'),
+        says: ['domain', '"Prod"', '"N_1"', '"Orders"', '"Billing"'],
+      }),
+      assertRefused({
+        ...wrong,
+        args: init('prod', '--server', 'nats-1=bad host', '--service', 'orders=orders test,,ok.test'),
+        says: ['server nats-1', '"bad host"', 'service orders', '"orders test", ""'],
+      }),
     ])
     await Promise.all([
       assertRefused({ ...wrong, args: init('prod', '--server', 'n=127.0.0.1:99999:0'), says: ['99999, 0'] }),
@@ -277,6 +321,44 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       return true
     })
     await (await openDirectory(identityDir('nats-1'))).close()
+  })
+
+  test('an agent whose process, service or proof is not there does not start, and kills nobody', async () => {
+    const folderOf = await mkdtemp(join(folder, 'targets-'))
+    const pidFile = join(folderOf, 'service.pid')
+    const [port = 0] = await freePorts(1)
+    const deaf = spawn('/bin/sh', ['-c', 'echo ready; while :; do sleep 0.1; done'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    try {
+      await once(deaf.stdout, 'data')
+      await writeFile(pidFile, String(deaf.pid))
+      const url = `http://127.0.0.1:${port}/reload`
+      const config = await readAgentConfig(agentFile('orders'))
+      for (const [target, words] of [
+        [{ type: 'signal', pidFile: `${pidFile}-none` }, /pid file .*ENOENT/],
+        [{ type: 'signal', pidFile }, /process \d+ of .* does not handle SIGHUP and would end by it/],
+        [{ type: 'exec', command: ['/bin/true'], check: ['/no/such/check'] }, /\/no\/such\/check: no such/],
+        [
+          { type: 'exec', command: ['/bin/true'], probe: { address: `127.0.0.1:${port}` } },
+          /probe: tls listener/,
+        ],
+        [{ type: 'http', url }, /http:\/\/127.*ECONNREFUSED/],
+      ] as const) {
+        const file = await changed(agentFile('orders'), { targets: [target] })
+        const { targets } = await readAgentConfig(file)
+        const started = startAgent({
+          config: { ...config, targets },
+          logger: silentLogger,
+          startTimeout: 300,
+        })
+        await assert.rejects(started, { code: 'ERR_TARGET_UNREACHABLE', message: words })
+      }
+      assert.deepEqual([deaf.exitCode, deaf.signalCode], [null, null])
+    } finally {
+      deaf.kill('SIGKILL')
+      await once(deaf, 'exit')
+    }
   })
 
   test('what can not be read is said by probe, inspect and rotate as well', async () => {

@@ -2,8 +2,8 @@
  * A target that does not take the new files gets the old ones back. Once with real nats-servers, newest and oldest:
  * 1. Somebody leaves a broken edit in the configuration of one server. 2. A rotation is ordered; that server refuses
  * the reload. 3. Its agent puts the old generation back and reports the server's words; no other server starts this
- * version. 4. The edit is mended, and the rotation goes through everywhere. Then with a process that dies of the
- * signal, and with a command whose check says no.
+ * version. 4. The edit is mended, and the rotation goes through everywhere. Then with processes that were not made for
+ * the signal, or end by it, and with a command whose check says no.
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -14,21 +14,11 @@ import { describe, test } from 'node:test'
 import { editJson } from '../../demo/domain.ts'
 import type { TargetConfig } from '../../src/domain/config.ts'
 import { findNatsServer, type NatsServerRelease } from '../../src/local/nats-server.ts'
-import type { AgentStatus } from '../../src/wire/status.ts'
 import { eventually } from '../support/eventually.ts'
+import { nextRolledBack, rolledBack } from '../support/rolled-back.ts'
 import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const currentOf = (domain: RunningDomain, name: string) => readlink(join(domain.identityDir(name), 'current'))
-
-/** The status an agent has published, when it says that its last try was put back. */
-const rolledBack = (domain: RunningDomain, name: string): Promise<AgentStatus> =>
-  eventually(
-    async () => {
-      const status = (await domain.overview()).agents.find((agent) => agent.name === name)?.status
-      return status?.state === 'rolled-back' && status
-    },
-    { timeout: PATIENCE, interval: 100 },
-  )
 
 const RELEASES: readonly { release: NatsServerRelease; dryRun: boolean; words: RegExp; way: string }[] = [
   { release: 'nats-server', dryRun: false, words: /broken_edit/, way: 'the RELOAD request' },
@@ -94,7 +84,7 @@ describe('a nats-server that refuses the reload', { concurrency: 3, timeout: 240
 })
 
 describe('a process that does not take the new files', { concurrency: 2, timeout: 120_000 }, () => {
-  test('signal: it dies of the signal, the old generation is back; started again it takes the new one', async () => {
+  test('signal: one that does not handle it is not signalled, one that ends by it is put back, a good one goes on', async () => {
     await using domain = await RunningDomain.start({ services: [{ name: 'orders' }] })
     const pidFile = join(domain.local.dir, 'agents', 'orders', 'service.pid')
     await using cleanup = new AsyncDisposableStack()
@@ -105,20 +95,37 @@ describe('a process that does not take the new files', { concurrency: 2, timeout
       await writeFile(pidFile, String(child.pid))
       return child
     }
-    const gone = once(await start('echo ready; while :; do sleep 0.1; done'), 'exit')
+    const good = 'trap : HUP; echo ready; while :; do sleep 0.1; done'
+    await start(good)
     await editJson(domain.agentConfig('orders'), { targets: [{ type: 'signal', pidFile }] })
     await domain.startAll(['orders'])
     const before = await domain.identity('orders')
-    await domain.order()
 
+    const deaf = await start('echo ready; while :; do sleep 0.1; done')
+    await domain.order()
     const status = await rolledBack(domain, 'orders')
-    await gone
-    // a second try may have come already, and found no process to tell
-    assert.ok(['ERR_PROOF_FAILED', 'ERR_TARGET_UNREACHABLE'].includes(status.lastError?.code ?? ''))
+    assert.equal(status.lastError?.code, 'ERR_TARGET_UNREACHABLE')
+    assert.match(status.lastError.message, /does not handle SIGHUP and would end by it, so it was not sent/)
     assert.equal((await domain.identity('orders')).generation, before.generation)
     assert.equal((await domain.overview()).active, 0)
 
-    await start('trap : HUP; echo ready; while :; do sleep 0.1; done')
+    const words = /ended after SIGHUP/
+    const putBack = nextRolledBack(domain, 'orders', { code: 'ERR_PROOF_FAILED', words })
+    let done = false
+    void putBack.finally(() => {
+      done = true
+    })
+    // again and again, as a supervisor would: the first may go while the try before is put back
+    while (!done) {
+      const weak = await start('trap "exit 1" HUP; echo ready; while :; do sleep 0.1; done')
+      await eventually(() => done || weak.exitCode === 1, { timeout: PATIENCE })
+    }
+    await putBack
+    assert.equal((await domain.overview()).active, 0)
+    // nothing was killed
+    assert.deepEqual([deaf.exitCode, deaf.signalCode], [null, null])
+
+    await start(good)
     await domain.settled(undefined, (now) => now.active > 0)
   })
 

@@ -26,6 +26,8 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
       kind: fc.constantFrom(
         'follow one' as const,
         'renew',
+        'linger',
+        'let go',
         'repeat',
         'roll back',
         'freeze',

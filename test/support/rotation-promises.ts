@@ -85,7 +85,7 @@ export class Promises {
   }
 }
 
-/** I2: what leaves trust, nobody holds a valid leaf of. */
+/** I2: what leaves trust, nobody holds a valid leaf of, and no socket stands on such a leaf. */
 function checkDropped(
   before: BundlePayload,
   after: BundlePayload,
@@ -95,11 +95,13 @@ function checkDropped(
   for (const { epoch, sha256 } of before.authorities) {
     const stays = after.authorities.some((authority) => authority.sha256 === sha256)
     if (stays || epochEnd(SCHEDULE, epoch) <= latest) continue
-    for (const { name, leaf } of agents) {
-      assert.ok(
-        leaf.issuer !== sha256 || leaf.notAfter <= latest,
-        `I2: epoch ${epoch} leaves trust, ${name} holds a leaf of it until ${formatInstant(leaf.notAfter)}`,
-      )
+    for (const { name, leaf, standing } of agents) {
+      for (const { issuer, notAfter } of [leaf, ...standing]) {
+        assert.ok(
+          issuer !== sha256 || notAfter <= latest,
+          `I2: epoch ${epoch} leaves trust, ${name} stands on a leaf of it until ${formatInstant(notAfter)}`,
+        )
+      }
     }
   }
 }

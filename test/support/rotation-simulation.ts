@@ -36,6 +36,8 @@ type ByAgent =
   | 'roll back'
   | 'freeze'
   | 'thaw'
+  | 'linger'
+  | 'let go'
   | 'renew'
   | 'leave'
 
@@ -110,7 +112,7 @@ export class Simulation {
     assert.ok(behind === 0 || behind === 1, `the stream is ${behind} versions behind the state`)
   }
 
-  /** All is repaired. */
+  /** All is repaired. What lingers does so on: it may hold an authority, and never a rotation. */
   heal(): void {
     for (const agent of this.#agents) {
       agent.frozen = false
@@ -221,6 +223,12 @@ export class Simulation {
       }
       case 'freeze':
         agent.frozen = true
+        break
+      case 'linger':
+        agent.lingers = true
+        break
+      case 'let go':
+        agent.letGo()
         break
       case 'renew':
         agent.renew(this.#sign)

@@ -95,6 +95,7 @@ export function status(state: RotationState, change: Partial<AgentStatus> = {}):
     step: 'idle',
     leaf: leaf(active),
     targets: [],
+    usage: [],
     clockOffsetMs: 0,
     lastError: null,
     started: formatInstant(0),

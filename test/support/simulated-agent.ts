@@ -28,6 +28,10 @@ export class SimulatedAgent {
   readonly name: string
   bundle: BundlePayload
   leaf: SimulatedLeaf
+  /** Its sockets stay open when the leaf changes. */
+  lingers = false
+  /** Leaves that open sockets were made with, other than the present one. */
+  standing: SimulatedLeaf[] = []
   frozen = false
   rolledBack = false
   #digest: string
@@ -59,7 +63,16 @@ export class SimulatedAgent {
   }
 
   renew(sign: Sign): void {
-    this.leaf = sign(this.bundle) ?? this.leaf
+    const next = sign(this.bundle)
+    if (next === null) return
+    if (this.lingers) this.standing.push(this.leaf)
+    this.leaf = next
+  }
+
+  /** Everything old is closed. */
+  letGo(): void {
+    this.lingers = false
+    this.standing = []
   }
 
   report(now: Instant): AgentStatus {
@@ -77,6 +90,14 @@ export class SimulatedAgent {
         notAfter: formatInstant(this.leaf.notAfter),
       },
       targets: [],
+      usage: this.standing.map(({ epoch, issuer, notAfter }) => ({
+        type: 'connection',
+        name: this.name,
+        leaf: hex(`${this.name} ${issuer} ${notAfter}`),
+        issuerEpoch: epoch,
+        sockets: 1,
+        since: formatInstant(0),
+      })),
       clockOffsetMs: 0,
       lastError: null,
       started: formatInstant(0),

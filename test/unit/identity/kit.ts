@@ -6,7 +6,13 @@ import type { GenerationFacts } from '../../../src/identity/generations.ts'
 import type { IdentityMaterial } from '../../../src/identity/material.ts'
 import type { AcceptedState } from '../../../src/identity/state.ts'
 import { parseCertificate } from '../../../src/trust/certificate.ts'
-import { issueAuthority, issueLeaf, issueRoot, type KeyedCertificate } from '../../../src/trust/issue.ts'
+import {
+  issueAuthority,
+  issueLeaf,
+  issueRoot,
+  type KeyedCertificate,
+  type Window,
+} from '../../../src/trust/issue.ts'
 import { generateKeyPair, privateKeyToPem } from '../../../src/trust/keys.ts'
 import type { Names } from '../../../src/trust/names.ts'
 
@@ -35,6 +41,7 @@ export async function makeAuthority(epoch = 7): Promise<KeyedCertificate> {
 export async function makeMaterial(
   authority: KeyedCertificate,
   names: Names = { dns: ['orders.test'], ip: [], uri: [] },
+  valid: Window = window,
 ): Promise<IdentityMaterial> {
   const keyPair = await generateKeyPair()
   const leaf = await issueLeaf({
@@ -42,7 +49,7 @@ export async function makeMaterial(
     publicKey: keyPair.publicKey,
     commonName: 'orders',
     names,
-    ...window,
+    ...valid,
   })
   const ca = authority.certificate.pem
   return { key: privateKeyToPem(keyPair.privateKey), certificate: leaf + ca, ca }

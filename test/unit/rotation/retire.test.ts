@@ -104,6 +104,55 @@ test('silence keeps an authority for the life of a leaf and the lead, not for ev
   assert.deepEqual(epochsIn(to), [103, 104])
 })
 
+const usage = (type: string, name: string, issuerEpoch: number | null, sockets: number) => ({
+  type,
+  name,
+  leaf: leaf(issuerEpoch ?? 0).fingerprint,
+  issuerEpoch,
+  sockets,
+  since: '1970-01-05T06:00:00.000Z',
+})
+
+test('open sockets that stand on a leaf of the authority keep it in trust, counted and named', () => {
+  const state = steadyState()
+  const standing = [usage('connection', 'orders', 103, 3), usage('server', 'api', 103, 1)]
+  const seen = (of: RotationState) => agentsOf(of, { orders: { usage: standing } })
+  const { to } = expectMove(decide(state, at(104, 30), { agents: seen(state) }, soon), 'retire')
+  assert.deepEqual(epochsIn(to), [103, 104])
+  const decision = expectWait(decide(to, at(104, 30), { agents: seen(to) }, soon), 'authority-still-needed')
+  assert.deepEqual(decision.waitingFor, [
+    {
+      name: 'orders',
+      kind: 'agent',
+      missing: '3 connections of orders, 1 socket accepted by api still stand on a leaf of epoch 103',
+    },
+  ])
+  expectMove(decide(to, at(104, 31), { agents: agentsOf(to) }, soon), 'retire')
+})
+
+test('open sockets on a leaf that their agent does not know may stand on any authority', () => {
+  const state = steadyState()
+  const agents = agentsOf(state, { orders: { usage: [usage('client', 'billing', null, 1)] } })
+  const decision = expectWait(decide(state, at(104, 30), { agents }, soon), 'authority-still-needed')
+  assert.deepEqual(
+    decision.waitingFor.map(({ missing }) => missing),
+    [101, 102, 103].map(
+      (epoch) => `1 socket of client billing still stands on a leaf that may be of epoch ${epoch}`,
+    ),
+  )
+})
+
+test('open sockets hold an authority until it has ended, and no rotation', () => {
+  const state = steadyState()
+  const agents = agentsOf(state, { orders: { usage: [usage('connection', 'orders', 101, 1)] } })
+  const keys = [101, 102, 103, 104, 105].map(held)
+  expectMove(decide(state, at(104, 58), { agents, held: keys }), 'prepare')
+  const ahead = { ...state, newest: 200 } // no rotation comes between
+  expectWait(decide(ahead, at(104, 59), { agents, held: keys }), 'authority-still-needed')
+  const { to } = expectMove(decide(ahead, at(105), { agents, held: keys }), 'retire')
+  assert.deepEqual(epochsIn(to), [102, 103, 104])
+})
+
 test('a listener that serves a leaf of the authority, or a server without an agent, keeps it in trust', () => {
   const state = steadyState()
   const proof = { at: at(104, 20), accepts: [104], serves: 103, error: null }
