@@ -28,6 +28,12 @@ export interface ConnectWithOptions extends Omit<ConnectionOptions, 'servers' | 
   readonly signal?: AbortSignal | undefined
 }
 
+/** The same servers, one of them (`host:port`) as the last choice. */
+export function withLast(servers: readonly string[], last: string | undefined): string[] {
+  const isLast = (server: string) => last !== undefined && server.replace(/^\w+:\/\//, '') === last
+  return [...servers.filter((server) => !isLast(server)), ...servers.filter(isLast)]
+}
+
 /** Milliseconds of a dial after which we look ourselves why it takes so long. A usual one takes 20. */
 const PATIENCE: Duration = 400
 /** Milliseconds for each look. */
