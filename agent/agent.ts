@@ -101,9 +101,9 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         ...more,
       })
     // the first of a server's agent is its own server, which it then need not ask who it is
-    const link = new Link((avoid) => {
+    const link = new Link((avoid, signal) => {
       const noRandomize = config.role === 'server' || avoid !== undefined
-      return dial(withLast(config.servers, avoid), { noRandomize })
+      return dial(withLast(config.servers, avoid), { noRandomize, signal })
     }, logger)
     const onEvent = options.onEvent ?? (() => {})
     const applier = new Applier({

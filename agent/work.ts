@@ -84,7 +84,7 @@ export class Work {
       const error = RotorError.from(cause)
       this.#again({ bundle, message }, error)
       // after the answer to the message, which has to go out on the connection it came in on
-      if (this.#silence.count(error)) await this.#link.leave()
+      if (this.#silence.count(error)) await this.#link.leave(this.#signal)
     } finally {
       done.abort()
       await working

@@ -98,10 +98,11 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   const stop = new AbortController()
 
   let stored = false
-  const link = new Link(async (avoid) => {
+  const link = new Link(async (avoid, signal) => {
     const nc = await connectWith({
       servers: withLast(config.servers, avoid),
       noRandomize: avoid !== undefined,
+      signal,
       identity,
       handshakeFirst: config.handshakeFirst,
       name: `rotor-issuer-${config.name}`,

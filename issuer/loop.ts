@@ -107,7 +107,7 @@ export class Loop {
         // A lost race is read again and over; one that stays needs a person: another issuer, or a restored backup.
         if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL)
           logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
-        if (silence.count(error)) await link.leave()
+        if (silence.count(error)) await link.leave(signal)
         await sleep(backoff.next(), signal).catch(() => {})
       }
     }

@@ -11,6 +11,8 @@ import { Backoff, retry } from '../tasks.ts'
 /** Starts something on a connection; the returned function stops it there, without closing the connection. */
 export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
 
+type Open = (avoid?: string, signal?: AbortSignal) => Promise<NatsConnection>
+
 /** About three seconds in all. */
 const ATTACH_TRIES = 10
 
@@ -20,7 +22,7 @@ interface Session {
 }
 
 export class Link {
-  readonly #open: (avoid?: string) => Promise<NatsConnection>
+  readonly #open: Open
   readonly #logger: Logger
   readonly #attachments = new Set<Attachment>()
   readonly #waiting = new Set<() => void>()
@@ -29,9 +31,9 @@ export class Link {
 
   /**
    * `open` dials with the newest identity; it is called for the first connection and for each renewal. `avoid`: the
-   * server that should be the last choice, as `getServer` tells it.
+   * server that should be the last choice, as `getServer` tells it; `signal`: gives the dial up.
    */
-  constructor(open: (avoid?: string) => Promise<NatsConnection>, logger: Logger) {
+  constructor(open: Open, logger: Logger) {
     this.#open = open
     this.#logger = logger
   }
@@ -90,13 +92,16 @@ export class Link {
    * is asked on it gets no answer: a server can lose answers and subscriptions in a reload (agent/targets/sighup.ts),
    * and what is subscribed anew is made known again. When nothing can be dialled the old one stays.
    */
-  async leave(): Promise<void> {
+  async leave(signal: AbortSignal): Promise<void> {
     const avoid = this.#session?.nc.getServer()
     if (avoid === undefined) return
     try {
-      const retire = await this.renew(await this.#open(avoid))
+      const dialled = await this.#open(avoid, signal)
+      // a link that has been stopped takes nothing any more
+      if (signal.aborted) return await dialled.close()
+      const retire = await this.renew(dialled)
       this.#logger.warn(
-        { code: 'ERR_NATS_UNAVAILABLE', from: avoid, to: this.nc.getServer() },
+        { code: 'ERR_NATS_UNAVAILABLE', from: avoid, to: dialled.getServer() },
         'no answers on the control connection, a new one is used',
       )
       await retire()

@@ -38,7 +38,7 @@ test('what runs on the connection moves to another server if one is there; with 
     const before = await link.ready(stop.signal)
     assert.equal(before.getServer(), servers[0])
 
-    await link.leave()
+    await link.leave(stop.signal)
     assert.equal(link.nc.getServer(), servers[1])
     assert.deepEqual(
       attached.map((nc) => nc.getServer()),
@@ -47,13 +47,13 @@ test('what runs on the connection moves to another server if one is there; with 
     assert.equal(before.isClosed(), true)
 
     await first.process.stop()
-    await link.leave()
+    await link.leave(stop.signal)
     assert.equal(attached.at(-1)?.getServer(), servers[1])
     assert.equal(attached.length, 3)
 
     await second.process.stop()
     const last = link.nc
-    await link.leave()
+    await link.leave(stop.signal)
     assert.equal(attached.length, 3)
     assert.equal(link.nc, last)
   } finally {
