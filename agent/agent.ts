@@ -5,7 +5,7 @@ import { RotorError } from '../src/errors.ts'
 import { openDirectory } from '../src/identity/directory.ts'
 import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
-import { connectWith } from '../src/nats/connect.ts'
+import { type ConnectWithOptions, connectWith, withLast } from '../src/nats/connect.ts'
 import { Link } from '../src/nats/link.ts'
 import { makeSchedule, renewAt } from '../src/schedule.ts'
 import { runTasks } from '../src/tasks.ts'
@@ -93,19 +93,20 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
       clock,
       logger,
     )
-    const link = new Link(
-      () =>
-        connectWith({
-          servers: config.servers,
-          identity,
-          handshakeFirst: config.handshakeFirst,
-          name: `rotor-agent-${config.agent}`,
-          // the first of a server's agent is its own server, which it then need not ask who it is
-          noRandomize: config.role === 'server',
-          inboxPrefix: names.inbox(config.agent),
-        }),
-      logger,
-    )
+    const dial = (servers: readonly string[], more: Partial<ConnectWithOptions> = {}) =>
+      connectWith({
+        servers,
+        identity,
+        handshakeFirst: config.handshakeFirst,
+        name: `rotor-agent-${config.agent}`,
+        inboxPrefix: names.inbox(config.agent),
+        ...more,
+      })
+    // the first of a server's agent is its own server, which it then need not ask who it is
+    const link = new Link((avoid, signal) => {
+      const noRandomize = config.role === 'server' || avoid !== undefined
+      return dial(withLast(config.servers, avoid), { noRandomize, signal })
+    }, logger)
     const onEvent = options.onEvent ?? (() => {})
     const applier = new Applier({
       config,
@@ -115,6 +116,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
       identity,
       targets,
       link,
+      dialServer: (server, signal) => dial([server], { signal }),
       reporter,
       clock,
       logger,
@@ -127,7 +129,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
     })
     const schedule = newest === null ? makeSchedule() : scheduleOf(newest.payload)
     const patience = Math.max(500, Math.min(30_000, schedule.lead / 2))
-    const work = new Work(applier, reporter, patience, clock, logger, stop.signal)
+    const work = new Work(applier, reporter, link, patience, clock, logger, stop.signal)
     const inbox = new Inbox({ acceptance, applier, work, reporter, clock, logger, onEvent })
     await link.attach(
       consumeBundles({

@@ -2,6 +2,7 @@
  * From an accepted bundle to a proven generation, in named steps: renew, stage, preflight, publish, notify, prove.
  * What fails before `publish` leaves the node untouched; what fails after it is put back and proven again.
  */
+import type { NatsConnection } from '@nats-io/transport-node'
 import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { caFile } from '../src/bundle/payload.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
@@ -56,6 +57,8 @@ export interface ApplierParts {
   readonly identity: HeldIdentity
   readonly targets: readonly Target[]
   readonly link: Link
+  /** A connection besides the link, to this server and no other. */
+  readonly dialServer: (server: string, signal: AbortSignal) => Promise<NatsConnection>
   readonly reporter: Reporter
   readonly clock: Clock
   readonly logger: Logger
@@ -210,10 +213,12 @@ export class Applier {
 
   /** Tells every target, then has every target prove it. */
   async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
-    const { identity, link } = this.#p
+    const { identity, link, dialServer } = this.#p
     // Who joins from here on is on the present material already.
     const targets = [...this.#p.targets, ...identity.followers().map((f) => followerTarget(f, identity))]
-    const context = { identity: identity.current(), nc: await link.ready(signal), signal }
+    const nc = await link.ready(signal)
+    const dial = (server: string) => dialServer(server, signal)
+    const context = { identity: identity.current(), nc, dial, signal }
     this.#step('notify', version)
     for (const target of targets) await target.notify(context)
     this.#step('prove', version)

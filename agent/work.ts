@@ -3,7 +3,8 @@ import type { JsMsg } from '@nats-io/jetstream'
 import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
-import { Backoff } from '../src/tasks.ts'
+import type { Link } from '../src/nats/link.ts'
+import { Backoff, Silence } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep } from '../src/time.ts'
 import type { Applier } from './apply.ts'
 import { ACK_WAIT } from './consume.ts'
@@ -19,11 +20,13 @@ export interface BundleItem {
 export class Work {
   readonly #applier: Applier
   readonly #reporter: Reporter
+  readonly #link: Link
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #signal: AbortSignal
   readonly #backoff: Backoff
   readonly #flight: SingleFlight<BundleItem>
+  readonly #silence = new Silence()
   /** Version that waits to be tried again without a message behind it. */
   #retrying: number | null = null
 
@@ -31,6 +34,7 @@ export class Work {
   constructor(
     applier: Applier,
     reporter: Reporter,
+    link: Link,
     patience: Duration,
     clock: Clock,
     logger: Logger,
@@ -39,6 +43,7 @@ export class Work {
     this.#backoff = new Backoff({ base: Math.min(500, patience), max: patience })
     this.#applier = applier
     this.#reporter = reporter
+    this.#link = link
     this.#clock = clock
     this.#logger = logger
     this.#signal = signal
@@ -70,12 +75,16 @@ export class Work {
         await this.#reporter.flush(this.#signal)
         message?.ack()
         this.#backoff.reset()
+        this.#silence.reset()
       } finally {
         await retire()
       }
     } catch (cause) {
       if (this.#signal.aborted) return
-      await this.#again({ bundle, message }, RotorError.from(cause))
+      const error = RotorError.from(cause)
+      this.#again({ bundle, message }, error)
+      // after the answer to the message, which has to go out on the connection it came in on
+      if (this.#silence.count(error)) await this.#link.leave(this.#signal)
     } finally {
       done.abort()
       await working
@@ -83,13 +92,16 @@ export class Work {
   }
 
   /** A failure is tried again later: by redelivery, or by ourselves when no message stands behind the item. */
-  async #again(item: BundleItem, error: RotorError): Promise<void> {
+  #again(item: BundleItem, error: RotorError): void {
     const wait = this.#backoff.next()
     this.#logger.warn(
       { version: item.bundle.payload.version, code: error.code, err: error.message, againMs: wait },
       'a bundle was not applied',
     )
-    if (item.message !== null) return item.message.nak(wait)
+    if (item.message !== null) {
+      item.message.nak(wait)
+      return
+    }
     // One retry at a time, and never of a bundle that a newer one has replaced.
     const version = item.bundle.payload.version
     if (this.#retrying !== null && this.#retrying >= version) return

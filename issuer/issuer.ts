@@ -8,7 +8,7 @@ import type { IssuerConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
-import { connectWith } from '../src/nats/connect.ts'
+import { connectWith, withLast } from '../src/nats/connect.ts'
 import { type Attachment, Link } from '../src/nats/link.ts'
 import { runTasks } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
@@ -98,9 +98,11 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   const stop = new AbortController()
 
   let stored = false
-  const link = new Link(async () => {
+  const link = new Link(async (avoid, signal) => {
     const nc = await connectWith({
-      servers: config.servers,
+      servers: withLast(config.servers, avoid),
+      noRandomize: avoid !== undefined,
+      signal,
       identity,
       handshakeFirst: config.handshakeFirst,
       name: `rotor-issuer-${config.name}`,
@@ -132,7 +134,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
 
   const done = runTasks(stop.signal, [
     (signal) => link.run(signal),
-    (signal) => loop.run((s) => link.ready(s), signal),
+    (signal) => loop.run(link, signal),
     async (signal) => {
       while (!signal.aborted) {
         const nc = await link.ready(signal)

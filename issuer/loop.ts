@@ -7,6 +7,7 @@ import type { Bell } from '../src/bell.ts'
 import { type Signer, signBundle } from '../src/bundle/envelope.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
+import type { Link } from '../src/nats/link.ts'
 import { advance, bootstrap } from '../src/rotation/advance.ts'
 import type {
   Decision,
@@ -16,7 +17,7 @@ import type {
   RotationState,
   Straggler,
 } from '../src/rotation/state.ts'
-import { Backoff } from '../src/tasks.ts'
+import { Backoff, Silence } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep } from '../src/time.ts'
 import { type BundlePayload, bundlePayload } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
@@ -87,17 +88,16 @@ export class Loop {
   }
 
   /** Runs until `signal` aborts. Anything that fails is tried again with patience. */
-  async run(
-    connection: (signal: AbortSignal) => Promise<NatsConnection>,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async run(link: Pick<Link, 'ready' | 'leave'>, signal: AbortSignal): Promise<void> {
     const { bell, logger } = this.#options
     const backoff = new Backoff({ base: 100, max: 5_000 })
+    const silence = new Silence()
     let conflicts = 0
     while (!signal.aborted) {
       try {
-        const wait = await this.turn(await connection(signal), signal)
+        const wait = await this.turn(await link.ready(signal), signal)
         backoff.reset()
+        silence.reset()
         conflicts = 0
         if (wait > 0) await bell.wait(wait, signal)
       } catch (cause) {
@@ -107,6 +107,7 @@ export class Loop {
         // A lost race is read again and over; one that stays needs a person: another issuer, or a restored backup.
         if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL)
           logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
+        if (silence.count(error)) await link.leave(signal)
         await sleep(backoff.next(), signal).catch(() => {})
       }
     }

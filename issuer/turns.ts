@@ -9,6 +9,7 @@ import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { z } from 'zod'
 import { Bell } from '../src/bell.ts'
 import { RotorError } from '../src/errors.ts'
+import { natsFailure } from '../src/nats/failure.ts'
 import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
@@ -102,7 +103,7 @@ export class Turns {
       }
       message.respond(encodeRecord(await this.#answer(nc, request, leaving)))
     } catch (cause) {
-      message.respond(encodeRecord(this.#refusal(RotorError.from(cause))))
+      message.respond(encodeRecord(this.#refusal(natsFailure(cause, 'the record of turns'))))
     }
   }
 

@@ -149,6 +149,11 @@ export const ERRORS = {
     'nothing is lost: it is tried again; check the servers',
   ),
   ERR_NATS_DENIED: entry(77, 'NATS refuses this user', 'compare the accounts block with `rotor init`'),
+  ERR_HANDOFF_FAILED: entry(
+    75,
+    'a connection could not be moved to the new certificate',
+    'the old connection is in use and it is tried again; the message says which step failed',
+  ),
   ERR_RECORD_INVALID: entry(
     65,
     'a stored record does not fit its schema or is from a newer version',

@@ -1,4 +1,5 @@
 /** Loops with an owner: join several, and try again with patience. */
+import type { RotorError } from './errors.ts'
 import { type Duration, sleep } from './time.ts'
 
 /** A long-running part of a process. Ends by itself only with a failure; otherwise when `signal` aborts. */
@@ -49,6 +50,21 @@ export class Backoff {
 
   wait(signal?: AbortSignal): Promise<void> {
     return sleep(this.next(), signal)
+  }
+}
+
+/** Counts failures in a row that are missing answers, and says when to look for them elsewhere. */
+export class Silence {
+  #failures = 0
+
+  /** True at the second missing answer in a row, the fourth, the eighth, ...: an outage is no reason to move for ever. */
+  count(error: RotorError): boolean {
+    this.#failures = error.code === 'ERR_NATS_UNAVAILABLE' ? this.#failures + 1 : 0
+    return this.#failures > 1 && Number.isInteger(Math.log2(this.#failures))
+  }
+
+  reset(): void {
+    this.#failures = 0
   }
 }
 

@@ -8,6 +8,8 @@ export interface TargetContext {
   readonly identity: IdentitySnapshot
   /** The agent's control connection. */
   readonly nc: NatsConnection
+  /** A connection of the agent's user to this server and no other; who asks for it closes it. */
+  readonly dial: (server: string) => Promise<NatsConnection>
   readonly signal: AbortSignal
 }
 

@@ -24,8 +24,16 @@ export interface ConnectWithOptions extends Omit<ConnectionOptions, 'servers' | 
   readonly timeout?: Duration | undefined
   /** TLS comes before INFO: the servers have `handshake_first`. @default false */
   readonly handshakeFirst?: boolean | undefined
+  /** Any other TLS option of Node (`minVersion`, `servername`, ...). Key, certificate and trust are the identity's. */
+  readonly tls?: object | undefined
   /** Gives up the first dial; a connection that is there is not touched. */
   readonly signal?: AbortSignal | undefined
+}
+
+/** The same servers, one of them (`host:port`) as the last choice. */
+export function withLast(servers: readonly string[], last: string | undefined): string[] {
+  const isLast = (server: string) => last !== undefined && server.replace(/^\w+:\/\//, '') === last
+  return [...servers.filter((server) => !isLast(server)), ...servers.filter(isLast)]
 }
 
 /** Milliseconds of a dial after which we look ourselves why it takes so long. A usual one takes 20. */
@@ -40,7 +48,7 @@ const LOOK: Duration = 2000
  * NATS client may be given and wins over our defaults.
  */
 export async function connectWith(options: ConnectWithOptions): Promise<NatsConnection> {
-  const { servers, identity, timeout = 4000, handshakeFirst = false, signal, ...rest } = options
+  const { servers, identity, timeout = 4000, handshakeFirst = false, tls, signal, ...rest } = options
   if (servers.length === 0) throw new RotorError('ERR_CONFIG_INVALID', 'servers: expected at least one')
   for (const server of servers) parseAddress(server, 'servers', 4222)
   const attempt = new Attempt(rest.reconnectToServer)
@@ -60,9 +68,11 @@ export async function connectWith(options: ConnectWithOptions): Promise<NatsConn
       ...rest,
       servers: [...servers],
       timeout,
-      tls: Object.assign(natsTls(identity, servers), { handshakeFirst }),
+      tls: Object.assign(natsTls(identity, attempt.serversToName(servers)), tls, { handshakeFirst }),
       reconnectToServer: attempt.choose,
     })
+    // who asks to wait for the first server waits
+    if (rest.waitOnFirstConnect === true) return await Promise.race([dialled, givenUp(stopped)])
     return await Promise.race([dialled, hopeless(look, stopped)])
   } catch (error) {
     attempt.giveUp()
@@ -83,8 +93,14 @@ function hopeless(look: () => ReturnType<typeof explain>, stopped: AbortSignal):
     const found = await look()
     if (!found.reachable) reject(noConnection(found.denied, found.text))
   }
-  stopped.addEventListener('abort', () => reject(stopped.reason), { once: true })
   watch().catch(reject)
+  return Promise.race([promise, givenUp(stopped)])
+}
+
+/** Never resolves; rejects when `stopped` aborts. */
+function givenUp(stopped: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  stopped.addEventListener('abort', () => reject(stopped.reason), { once: true })
   return promise
 }
 
@@ -108,6 +124,8 @@ const noConnection = (denied: boolean, text: string, cause?: unknown): RotorErro
 class Attempt {
   readonly #sockets = new OpenedSockets()
   readonly #userChoice: ReconnectToServerHandler | undefined
+  /** `host:port` of the dial that is under way. */
+  #dialling: string | null = null
   #givenUp = false
 
   constructor(userChoice: ReconnectToServerHandler | undefined) {
@@ -123,7 +141,15 @@ class Attempt {
   /** Asked by the client before each dial, also of later reconnects. An error ends its loop. */
   readonly choose: ReconnectToServerHandler = (servers, info) => {
     if (this.#givenUp) throw new RotorError('ERR_ABORTED', 'the dial was given up')
-    return this.#userChoice === undefined ? null : this.#userChoice(servers, info)
+    const choice = this.#userChoice === undefined ? null : this.#userChoice(servers, info)
+    const chosen = choice === null ? servers[0] : 'server' in choice ? choice.server : choice
+    this.#dialling = chosen?.listen ?? null
+    return choice
+  }
+
+  /** Whose names a certificate may have: the configured servers, and the one of the cluster that is dialled now. */
+  serversToName(configured: readonly string[]): () => readonly string[] {
+    return () => (this.#dialling === null ? configured : [...configured, this.#dialling])
   }
 
   giveUp(): void {

@@ -11,6 +11,8 @@ import { Backoff, retry } from '../tasks.ts'
 /** Starts something on a connection; the returned function stops it there, without closing the connection. */
 export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
 
+type Open = (avoid?: string, signal?: AbortSignal) => Promise<NatsConnection>
+
 /** About three seconds in all. */
 const ATTACH_TRIES = 10
 
@@ -20,15 +22,18 @@ interface Session {
 }
 
 export class Link {
-  readonly #open: () => Promise<NatsConnection>
+  readonly #open: Open
   readonly #logger: Logger
   readonly #attachments = new Set<Attachment>()
   readonly #waiting = new Set<() => void>()
   #session: Session | null = null
   #turn: Promise<unknown> = Promise.resolve()
 
-  /** `open` dials with the newest identity; it is called for the first connection and for each renewal. */
-  constructor(open: () => Promise<NatsConnection>, logger: Logger) {
+  /**
+   * `open` dials with the newest identity; it is called for the first connection and for each renewal. `avoid`: the
+   * server that should be the last choice, as `getServer` tells it; `signal`: gives the dial up.
+   */
+  constructor(open: Open, logger: Logger) {
     this.#open = open
     this.#logger = logger
   }
@@ -80,6 +85,29 @@ export class Link {
         if (old !== null && !old.nc.isClosed()) await old.nc.drain().catch(() => old.nc.close())
       }
     })
+  }
+
+  /**
+   * Moves everything to a new connection, to another server if one can be used. For a connection that lives while what
+   * is asked on it gets no answer: a server can lose answers and subscriptions in a reload (agent/targets/sighup.ts),
+   * and what is subscribed anew is made known again. When nothing can be dialled the old one stays.
+   */
+  async leave(signal: AbortSignal): Promise<void> {
+    const avoid = this.#session?.nc.getServer()
+    if (avoid === undefined) return
+    try {
+      const dialled = await this.#open(avoid, signal)
+      // a link that has been stopped takes nothing any more
+      if (signal.aborted) return await dialled.close()
+      const retire = await this.renew(dialled)
+      this.#logger.warn(
+        { code: 'ERR_NATS_UNAVAILABLE', from: avoid, to: dialled.getServer() },
+        'no answers on the control connection, a new one is used',
+      )
+      await retire()
+    } catch (cause) {
+      this.#logger.debug({ err: String(cause) }, 'the control connection stays where it is')
+    }
   }
 
   /** A connection with the newest identity, to be given to `renew`. Who does not give it closes it. */

@@ -60,7 +60,7 @@ export async function reloadServer(
   if (known === null) {
     throw new RotorError('ERR_NATS_UNAVAILABLE', `no server with the id ${serverId} answers`)
   }
-  if (isBefore210(known.server.ver)) return 'unsupported'
+  if (!hasReloadRequest(known.server.ver)) return 'unsupported'
   const reply = await request(nc, serverSubject(serverId, 'RELOAD'), timeout)
   if (reply === null) return 'unsupported'
   if (reply.error === undefined) return 'reloaded'
@@ -117,9 +117,9 @@ export async function discoverServers(
 }
 
 /** The RELOAD request came with 2.10. A version that we can not read is a newer one. */
-function isBefore210(version: string): boolean {
+export function hasReloadRequest(version: string): boolean {
   const [major = 0, minor = 0] = (/^v?(\d+)\.(\d+)/.exec(version)?.slice(1) ?? ['99', '0']).map(Number)
-  return major < 2 || (major === 2 && minor < 10)
+  return major > 2 || (major === 2 && minor >= 10)
 }
 
 /** Null when there are no responders. */

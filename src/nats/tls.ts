@@ -19,9 +19,13 @@ export interface IdentityTlsOptions extends TlsOptions {
  * loadClientCerts), so it always has the three of one generation, and the newest. They are own enumerable getters
  * because it copies the options key by key.
  *
- * @param servers as given to `connect`: their IP addresses are looked for in the server's certificate
+ * @param servers as given to `connect`: their IP addresses are looked for in the server's certificate. A function is
+ *   asked at each dial, for servers that the cluster told of.
  */
-export function natsTls(identity: Identity, servers: readonly string[] = []): IdentityTlsOptions {
+export function natsTls(
+  identity: Identity,
+  servers: readonly string[] | (() => readonly string[]) = [],
+): IdentityTlsOptions {
   return {
     get key() {
       return identity.current().key
@@ -33,7 +37,7 @@ export function natsTls(identity: Identity, servers: readonly string[] = []): Id
       return identity.current().ca
     },
     allowPartialTrustChain: true,
-    checkServerIdentity: checkNames(servers),
+    checkServerIdentity: checkNames(typeof servers === 'function' ? servers : () => servers),
   }
 }
 
@@ -45,11 +49,12 @@ const NODE_DEFAULT_NAME = 'localhost'
  * "localhost" in the certificate. So then any of the configured IP addresses is right. (`tls.host` would do for one
  * server, but with `handshakeFirst` it becomes the address that is dialled.)
  */
-function checkNames(servers: readonly string[]): IdentityTlsOptions['checkServerIdentity'] {
-  const addresses = servers.map((server) => parseAddress(server, 'servers', 4222))
-  const names = addresses.filter(({ host, ip }) => ip || host === NODE_DEFAULT_NAME).map(({ host }) => host)
+function checkNames(servers: () => readonly string[]): IdentityTlsOptions['checkServerIdentity'] {
   return (host, certificate) => {
-    if (host !== NODE_DEFAULT_NAME || names.length === 0) return checkServerIdentity(host, certificate)
+    if (host !== NODE_DEFAULT_NAME) return checkServerIdentity(host, certificate)
+    const addresses = servers().map((server) => parseAddress(server, 'servers', 4222))
+    const names = addresses.filter(({ host, ip }) => ip || host === NODE_DEFAULT_NAME).map(({ host }) => host)
+    if (names.length === 0) return checkServerIdentity(host, certificate)
     const mismatches = names.map((name) => checkServerIdentity(name, certificate))
     return mismatches.includes(undefined) ? undefined : mismatches[0]
   }

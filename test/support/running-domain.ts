@@ -265,13 +265,13 @@ export class RunningDomain implements AsyncDisposable {
 
   /**
    * Waits until no rotation is under way and each of these nodes has the newest bundle, proven, with a leaf of the
-   * signing authority, and has said so. `also` may ask for more.
+   * signing authority, and has said so. `also` may ask for more. The error tells the last troubles of the logs.
    */
   settled(
     nodes: readonly string[] = [...this.agents.keys()],
     also: (overview: Overview) => boolean = () => true,
   ): Promise<Overview> {
-    return eventually(
+    const settled = eventually(
       async () => {
         const overview = await this.overview()
         const late = overview.agents
@@ -289,6 +289,9 @@ export class RunningDomain implements AsyncDisposable {
       },
       { timeout: PATIENCE, interval: 100 },
     )
+    return settled.catch((cause) => {
+      throw new Error(`${cause.message}\nlast troubles:\n${this.#troubles().join('\n')}`, { cause })
+    })
   }
 
   /** One whole ordered rotation. */
@@ -311,9 +314,15 @@ export class RunningDomain implements AsyncDisposable {
     return this.stop()
   }
 
+  /** The last warnings and errors of issuer and agents. */
+  #troubles(count = 12): string[] {
+    return this.logs.filter((line) => /"level":"(warn|error)"/.test(line)).slice(-count)
+  }
+
   #logger(node: string): Logger {
     const write = (level: string) => (fields: object, message?: string) => {
-      this.logs.push(JSON.stringify({ level, node, ...fields, message }))
+      const at = formatInstant(Date.now())
+      this.logs.push(JSON.stringify({ at, level, node, ...fields, message }))
     }
     const logger: Logger = {
       debug: write('debug'),

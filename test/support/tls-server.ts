@@ -28,6 +28,7 @@ export interface TlsServerOptions {
 
 export interface TlsServer extends AsyncDisposable {
   readonly process: NatsServerProcess
+  readonly configFile: string
   address(kind: ListenerKind): string
   /** Puts other files in place of the present ones; the server does not know yet. */
   write(leaf: Pick<TestLeaf, 'chainPem' | 'keyPem'>, trusted: readonly Certificate[]): Promise<void>
@@ -55,7 +56,8 @@ export async function startTlsServer(options: TlsServerOptions): Promise<TlsServ
     await write(options.leaf, options.trusted)
     const blocks = kinds.map((kind) => block(kind, address(kind), options.tls?.[kind] ?? ''))
     const config = [`server_name: ${NAME}`, ...blocks, options.config ?? ''].join('\n')
-    await writeFile(join(folder, 'server.conf'), config)
+    const configFile = join(folder, 'server.conf')
+    await writeFile(configFile, config)
     const process = await startNatsServer({
       name: NAME,
       cwd: folder,
@@ -64,6 +66,7 @@ export async function startTlsServer(options: TlsServerOptions): Promise<TlsServ
     })
     return {
       process,
+      configFile,
       address,
       write,
       log: async () => (await readFile(process.logFile, 'utf8')).split('\n'),

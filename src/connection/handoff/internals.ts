@@ -95,6 +95,7 @@ export interface ClientProtocol extends Dispatcher {
     all(): readonly ClientSubscription[]
     get(sid: number): ClientSubscription | undefined
   }
+  readonly features: { update(version: { major: number; minor: number; micro: number }): void }
   readonly servers: { getCurrentServer(): { readonly hostname: string } }
   isClosed(): boolean
   flushPending(): void
@@ -124,6 +125,7 @@ const METHODS: Readonly<Record<string, readonly string[]>> = {
   parser: ['parse'],
   subscriptions: ['all', 'get'],
   servers: ['getCurrentServer'],
+  features: ['update'],
 }
 
 /** The inside of a connected nats.js connection, or null when it is none that we know. */

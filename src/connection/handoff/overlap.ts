@@ -61,7 +61,10 @@ export class Overlap {
   /** The second connection got this one. */
   arrived(frame: MessageFrame): void {
     const { msg, data } = frame
-    if (!this.#holding.has(msg.sid)) return this.#count(keyOf(msg, data), -1)
+    if (!this.#holding.has(msg.sid)) {
+      this.#count(keyOf(msg, data), -1)
+      return
+    }
     this.#held.push(frame)
     this.#heldCount += 1
     this.#heldBytes += data.length + msg.subject.length
@@ -105,4 +108,4 @@ function keyOf({ sid, subject, reply, hdr }: ClientMessage, data: Uint8Array): s
 }
 
 const text = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice()
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')

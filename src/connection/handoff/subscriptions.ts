@@ -9,9 +9,7 @@ export interface Wanted {
 
 /** What the second connection has to have. One that is draining, or has had its last message, stays behind and ends there. */
 export function wanted(all: readonly ClientSubscription[]): Wanted {
-  const live = all.filter(
-    ({ draining, max, received }) => !draining && (max === undefined || received < max),
-  )
+  const live = all.filter(({ draining, max, received }) => !draining && (max === undefined || received < max))
   return {
     plain: live.filter(({ queue }) => !isQueue(queue)),
     queue: live.filter(({ queue }) => isQueue(queue)),

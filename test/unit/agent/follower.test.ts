@@ -32,6 +32,7 @@ describe('a follower as a target', () => {
     get nc(): never {
       throw new Error('not asked for')
     },
+    dial: () => assert.fail('not asked for'),
     signal,
   })
 

@@ -1,0 +1,117 @@
+/**
+ * The first connection during a handoff: still the client's own, but we look at each frame before the client does,
+ * send PINGs of our own on it, and, from `hold` on, own its end.
+ */
+import type { Duration } from '../../time.ts'
+import { Gate } from './gate.ts'
+import type {
+  ClientProtocol,
+  ClientTransport,
+  Dispatcher,
+  Frame,
+  FrameKinds,
+  Internals,
+} from './internals.ts'
+import type { MessageFrame } from './overlap.ts'
+import { within } from './patience.ts'
+
+interface OwnPing {
+  /** PINGs of the client that were sent before ours and have no answer yet. */
+  ahead: number
+  readonly answered: () => void
+}
+
+type CloseListener = (...args: unknown[]) => void
+
+export class FirstConnection implements Dispatcher {
+  readonly transport: ClientTransport
+  readonly #protocol: ClientProtocol
+  readonly #kinds: FrameKinds
+  readonly #timeout: Duration
+  readonly #onMessage: (frame: MessageFrame) => void
+  readonly #dead = Promise.withResolvers<void>()
+  readonly #onClose = () => this.#dead.resolve()
+  #own: OwnPing[] = []
+  #gate: Gate | null = null
+  /** PINGs of the client on this connection that have no answer yet; counted while its new ones are held. */
+  #clientPings = 0
+  #closeListeners: CloseListener[] = []
+
+  /** Begins to look. `onMessage` is called before the client gets the message. */
+  constructor({ protocol, kinds }: Internals, timeout: Duration, onMessage: (frame: MessageFrame) => void) {
+    this.transport = protocol.transport
+    this.#protocol = protocol
+    this.#kinds = kinds
+    this.#timeout = timeout
+    this.#onMessage = onMessage
+    protocol.parser.dispatcher = this
+  }
+
+  push(frame: Frame): void {
+    if (frame.kind === this.#kinds.message && frame.msg !== undefined && frame.data !== undefined) {
+      this.#onMessage(frame as MessageFrame)
+    } else if (frame.kind === this.#kinds.pong && this.#isOurs()) {
+      return
+    }
+    this.#protocol.push(frame)
+  }
+
+  /** Sends `commands` and a PING; resolves when the server has answered. Throws when it does not. */
+  async ping(commands = ''): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const ahead = this.#gate === null ? this.#protocol.pongs.length : this.#clientPings
+    this.#own.push({ ahead, answered: resolve })
+    this.transport.send(Buffer.from(`${commands}PING\r\n`))
+    const late = () => new Error(`no PONG within ${this.#timeout} ms on the connection in use`)
+    const dead = this.#dead.promise.then(() => Promise.reject(new Error('the connection in use was closed')))
+    await within(Promise.race([promise, dead]), this.#timeout, late)
+  }
+
+  /** From here on the client's frames are held, and the end of this connection is ours to handle. */
+  hold(): Gate {
+    const protocol = this.#protocol
+    protocol.flushPending()
+    this.#clientPings = protocol.pongs.length
+    const { socket } = this.transport
+    // The client would begin to reconnect.
+    this.#closeListeners = (socket?.listeners('close') ?? []) as CloseListener[]
+    for (const listener of this.#closeListeners) socket?.off('close', listener)
+    socket?.on('close', this.#onClose)
+    this.#gate = new Gate(this.transport)
+    protocol.transport = this.#gate
+    return this.#gate
+  }
+
+  /** The client goes on with this connection as if nothing had been. */
+  letGo(): void {
+    const protocol = this.#protocol
+    if (protocol.parser.dispatcher === this) protocol.parser.dispatcher = protocol
+    const gate = this.#gate
+    if (gate === null || protocol.transport !== gate) return
+    const { socket } = this.transport
+    socket?.off('close', this.#onClose)
+    for (const listener of this.#closeListeners) socket?.on('close', listener)
+    protocol.transport = this.transport
+    gate.release(this.transport)
+    const ended = this.transport.isClosed || socket === undefined || socket.destroyed
+    if (gate.disconnectAsked || ended) this.transport.disconnect()
+  }
+
+  /** The other connection is in use: this one has nothing more to say. */
+  discard(): void {
+    this.transport.socket?.off('close', this.#onClose)
+    this.transport.discard()
+  }
+
+  #isOurs(): boolean {
+    const next = this.#own[0]
+    if (next?.ahead === 0) {
+      this.#own.shift()
+      next.answered()
+      return true
+    }
+    for (const ping of this.#own) ping.ahead -= 1
+    this.#clientPings -= 1
+    return false
+  }
+}

@@ -1,0 +1,351 @@
+/**
+ * Moves a live connection to new TLS material without a gap: STATES.md beside this file says each step, what the
+ * service can notice of it, and what happens when it fails.
+ */
+import { isIP } from 'node:net'
+import { type Duration, sleep } from '../../time.ts'
+import { onEnd } from './ends.ts'
+import { FirstConnection } from './first.ts'
+import type { Gate } from './gate.ts'
+import type {
+  ClientOptions,
+  ClientProtocol,
+  ClientSubscription,
+  DialTarget,
+  Dispatcher,
+  Internals,
+} from './internals.ts'
+import { type MessageFrame, Overlap } from './overlap.ts'
+import { SecondConnection } from './second.ts'
+import { changes, subscribe, unsubscribe, type Wanted, wanted } from './subscriptions.ts'
+
+export interface HandoffOptions {
+  /** Milliseconds for the dial, and for each answer of a server. @default 5000 */
+  readonly timeout?: Duration
+  /** Milliseconds until all servers of a cluster know of a subscription, when the second is on another one. @default 250 */
+  readonly dwell?: Duration
+  /** Bytes of messages that are remembered and held at most until the cut. @default 8 MiB */
+  readonly limit?: number
+  /** Dials that may land on another server before that is taken. @default 4 */
+  readonly tries?: number
+  readonly signal?: AbortSignal
+}
+
+export interface Handoff {
+  /** Both connections were to the same server. */
+  readonly sameServer: boolean
+  readonly dialMs: Duration
+  /** From the first SUB on the second connection until the service's frames were held. */
+  readonly overlapMs: Duration
+  /** How long the service's frames were held. */
+  readonly cutMs: Duration
+  /** Messages that waited for the cut on the second connection, and how many of them had come on the first, too. */
+  readonly held: number
+  readonly matched: number
+}
+
+/** nats-facts 3.3: a server in a cluster may not know of a subscription that another one has confirmed. */
+const DWELL: Duration = 250
+const TIMEOUT: Duration = 5000
+const LIMIT = 8 * 1024 * 1024
+const TRIES = 4
+
+/**
+ * Moves the connection to one that is dialled with `tls`. Throws why not; the service then goes on with what it had.
+ * Only one at a time for each connection.
+ */
+export async function handOff(
+  internals: Internals,
+  isDraining: () => boolean,
+  tls: object,
+  options: HandoffOptions = {},
+): Promise<Handoff> {
+  const move = new Move(internals, isDraining, tls, options)
+  try {
+    return await move.run()
+  } finally {
+    move.end()
+  }
+}
+
+/** What the client had subscribed to when its frames began to wait. */
+interface Held extends Wanted {
+  readonly at: number
+}
+
+class Move {
+  readonly #internals: Internals
+  readonly #protocol: ClientProtocol
+  readonly #isDraining: () => boolean
+  readonly #options: ClientOptions
+  readonly #timeout: Duration
+  readonly #dwell: Duration
+  readonly #limit: number
+  readonly #tries: number
+  readonly #overlap = new Overlap()
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #forget: (() => void)[] = []
+  /** Plain subscriptions that the second connection has. */
+  readonly #plain = new Set<number>()
+  readonly #queue = new Set<number>()
+  #sameServer = true
+
+  constructor(internals: Internals, isDraining: () => boolean, tls: object, options: HandoffOptions) {
+    const { protocol } = internals
+    this.#internals = internals
+    this.#protocol = protocol
+    this.#isDraining = isDraining
+    this.#options = { ...protocol.options, tls }
+    this.#timeout = options.timeout ?? TIMEOUT
+    this.#dwell = options.dwell ?? DWELL
+    this.#limit = options.limit ?? LIMIT
+    this.#tries = options.tries ?? TRIES
+    this.#signal =
+      options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal])
+    const gone = (what: string) => () => this.#stop.abort(new Error(what))
+    this.#forget.push(
+      onEnd(protocol.closed, gone('the connection was closed')),
+      onEnd(protocol.transport.closed(), gone('the connection was lost')),
+    )
+  }
+
+  async run(): Promise<Handoff> {
+    const began = performance.now()
+    this.#mayGoOn()
+    const second = await this.#dial()
+    const dialled = performance.now()
+    const first = new FirstConnection(this.#internals, this.#timeout, (frame) =>
+      this.#overlap.delivered(frame),
+    )
+    second.onMessage = (frame) => this.#onSecond(frame)
+    const unlinkEnd = onEnd(second.transport.closed(), () =>
+      this.#stop.abort(new Error('the new connection was lost')),
+    )
+    this.#forget.push(unlinkEnd)
+    let held: Held | null = null
+    try {
+      // Our own messages, sent on the first, would come back on the second: nothing is sent while both are there.
+      if (this.#options.noEcho === true) {
+        held = this.#hold(first)
+        await this.#unlessStopped(first.ping())
+        await this.#settle()
+      }
+      await this.#join(held?.plain ?? this.#wanted().plain, first, second)
+      held ??= this.#hold(first)
+      await this.#joinLate(held, first, second)
+      unlinkEnd()
+    } catch (cause) {
+      await this.#keepFirst(first, second)
+      throw cause
+    }
+    await this.#cut(first, second)
+    const done = performance.now()
+    return {
+      sameServer: this.#sameServer,
+      dialMs: dialled - began,
+      overlapMs: held.at - dialled,
+      cutMs: done - held.at,
+      held: this.#overlap.held,
+      matched: this.#overlap.matched,
+    }
+  }
+
+  end(): void {
+    for (const forget of this.#forget) forget()
+  }
+
+  // ---- dial
+
+  /** To the same server, if one of a few tries gets there; else where the last one got. */
+  async #dial(): Promise<SecondConnection> {
+    const to = sameAddress(this.#protocol)
+    for (let left = this.#tries; ; left -= 1) {
+      const second = await SecondConnection.dial(this.#internals, to, this.#options, {
+        timeout: this.#timeout,
+        signal: this.#signal,
+      })
+      this.#sameServer = second.info.server_id === this.#protocol.info?.server_id
+      if (this.#sameServer || left <= 1) return second
+      second.discard()
+    }
+  }
+
+  // ---- overlap
+
+  /** Gives the second connection these plain subscriptions, and waits for the moments that `Overlap` speaks of. */
+  async #join(
+    subscriptions: readonly ClientSubscription[],
+    first: FirstConnection,
+    second: SecondConnection,
+  ): Promise<void> {
+    const sids = subscriptions.map(({ sid }) => sid)
+    for (const sid of sids) this.#plain.add(sid)
+    await this.#unlessStopped(second.ping(subscribe(subscriptions)))
+    await this.#settle()
+    await this.#unlessStopped(first.ping())
+    this.#overlap.note(sids)
+    await this.#unlessStopped(second.ping())
+    this.#mayGoOn()
+    this.#overlap.hold(sids)
+  }
+
+  /** The client's frames wait from here on; what it subscribes to from here on is among them. */
+  #hold(first: FirstConnection): Held {
+    this.#mayGoOn()
+    first.hold()
+    return { at: performance.now(), ...this.#wanted() }
+  }
+
+  #wanted(): Wanted {
+    return wanted(this.#protocol.subscriptions.all())
+  }
+
+  /** What changed meanwhile, and the queue subscriptions: those as late as can be, for a group may have its order. */
+  async #joinLate({ plain, queue }: Held, first: FirstConnection, second: SecondConnection): Promise<void> {
+    const { added, removed } = changes(this.#plain, plain)
+    for (const sid of removed) this.#plain.delete(sid)
+    if (removed.length > 0) await this.#unlessStopped(second.ping(unsubscribe(removed)))
+    if (added.length > 0) await this.#join(added, first, second)
+    for (const { sid } of queue) this.#queue.add(sid)
+    if (queue.length > 0) await this.#unlessStopped(second.ping(subscribe(queue)))
+    // On another server also: what we published must be on its way before we publish by another route.
+    await this.#settle()
+    this.#mayGoOn()
+  }
+
+  #onSecond(frame: MessageFrame): void {
+    const { sid } = frame.msg
+    // A queue message comes once, here or there.
+    if (this.#queue.has(sid)) this.#protocol.push(frame)
+    else if (this.#plain.has(sid)) this.#overlap.arrived(frame)
+    if (this.#overlap.bytes > this.#limit) {
+      this.#stop.abort(new Error(`more than ${this.#limit} bytes came before the cut`))
+    }
+  }
+
+  // ---- cut
+
+  /** From the first UNSUB on the service is on the second connection, unless that one ends now. */
+  async #cut(first: FirstConnection, second: SecondConnection): Promise<void> {
+    const sids = this.#protocol.subscriptions.all().map(({ sid }) => sid)
+    try {
+      // Queue subscriptions first. Deliveries that were matched before an UNSUB can trail its PONG: two of them.
+      await first.ping(unsubscribe([...this.#queue, ...sids.filter((sid) => !this.#queue.has(sid))]))
+      await first.ping()
+    } catch {
+      // It is dead, and said what it could.
+    }
+    try {
+      await second.ping()
+    } catch (cause) {
+      this.#backToFirst(first, second)
+      throw cause
+    }
+    this.#takeOver(first, second)
+  }
+
+  /** In one go, so that no frame comes between. */
+  #takeOver(first: FirstConnection, second: SecondConnection): void {
+    const protocol = this.#protocol
+    const gate = protocol.transport
+    if (protocol.isClosed() || !isGate(gate)) {
+      second.discard()
+      throw new Error('the connection was closed')
+    }
+    const { rawInfo } = second
+    second.handOver(protocol, this.#sameServer ? protocol : this.#lateCopies(second))
+    gate.release(second.transport)
+    for (const frame of this.#overlap.merge()) this.#deliver(frame)
+    if (!this.#sameServer) protocol.features.update(versionOf(second.info.version))
+    protocol.processInfo(rawInfo)
+    first.discard()
+    if (gate.disconnectAsked) second.transport.disconnect()
+  }
+
+  /** A copy by way of another server may come after the cut: look for a while longer. */
+  #lateCopies(second: SecondConnection): Dispatcher {
+    const protocol = this.#protocol
+    const { message } = this.#internals.kinds
+    const until = performance.now() + this.#dwell
+    return {
+      push: (frame) => {
+        if (performance.now() > until) second.parser.dispatcher = protocol
+        else if (frame.kind === message && this.#plain.has(frame.msg?.sid ?? -1)) {
+          if (this.#overlap.isCopy(frame as MessageFrame)) return
+        }
+        protocol.push(frame)
+      },
+    }
+  }
+
+  /** A callback of the service that throws does not take the messages after it along. */
+  #deliver(frame: MessageFrame): void {
+    // ended before its frames were held: the first connection delivered its last message
+    if (!this.#plain.has(frame.msg.sid)) return
+    try {
+      this.#protocol.push(frame)
+    } catch (error) {
+      this.#protocol.dispatchStatus({ type: 'error', error })
+    }
+  }
+
+  // ---- not moved
+
+  /** Before the cut: the first connection still has everything. The second may owe messages of queue groups. */
+  async #keepFirst(first: FirstConnection, second: SecondConnection): Promise<void> {
+    first.letGo()
+    if (this.#queue.size > 0) await second.ping(unsubscribe(this.#queue)).catch(() => {})
+    second.discard()
+  }
+
+  /** In the cut: the first has no subscriptions any more. It gets them again, after what the second had got. */
+  #backToFirst(first: FirstConnection, second: SecondConnection): void {
+    const { plain, queue } = this.#wanted()
+    first.transport.send(Buffer.from(subscribe([...plain, ...queue])))
+    for (const frame of this.#overlap.merge()) this.#deliver(frame)
+    first.letGo()
+    second.discard()
+  }
+
+  // ---- both
+
+  /** Only before the cut: in it, the service's messages count more than why we should stop. */
+  #unlessStopped(answer: Promise<void>): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>()
+    const stop = () => reject(this.#signal.reason)
+    this.#signal.addEventListener('abort', stop, { once: true })
+    if (this.#signal.aborted) stop()
+    answer.catch(() => {})
+    return Promise.race([answer, promise]).finally(() => this.#signal.removeEventListener('abort', stop))
+  }
+
+  async #settle(): Promise<void> {
+    if (!this.#sameServer) await sleep(this.#dwell, this.#signal)
+  }
+
+  #mayGoOn(): void {
+    this.#signal.throwIfAborted()
+    if (this.#isDraining()) throw new Error('the connection is draining')
+    if (!this.#protocol.connected) throw new Error('the connection is not connected')
+  }
+}
+
+function versionOf(version: string): { major: number; minor: number; micro: number } {
+  const [major = 0, minor = 0, micro = 0] = version.split(/[.-]/).map(Number)
+  return { major, minor, micro }
+}
+
+const isGate = (transport: object): transport is Gate => 'release' in transport
+
+/** Where the connection is now. By address, because a name may lead to another server. */
+function sameAddress(protocol: ClientProtocol): DialTarget {
+  const { transport } = protocol
+  const { remoteAddress, remotePort } = transport.socket ?? {}
+  if (remoteAddress === undefined || remotePort === undefined)
+    throw new Error('the connection is not connected')
+  const { hostname } = protocol.servers.getCurrentServer()
+  // Not resolved by the client: then the name is what the certificate is checked for.
+  const byName = transport.tlsName === '' && isIP(hostname) === 0
+  return { hostname: byName ? hostname : remoteAddress, port: remotePort, tlsName: transport.tlsName }
+}
