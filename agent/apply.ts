@@ -23,7 +23,7 @@ import { isRenewalDue, renewLeaf } from './renewal.ts'
 import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
 import { followerTarget } from './targets/follower.ts'
-import type { Target } from './targets/target.ts'
+import type { Target, TargetContext } from './targets/target.ts'
 import { acquireTurn, releaseTurn } from './turn.ts'
 import { usageStatusOf } from './usage.ts'
 
@@ -213,18 +213,44 @@ export class Applier {
 
   /** Tells every target, then has every target prove it. */
   async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
-    const { identity, link, dialServer } = this.#p
-    // Who joins from here on is on the present material already.
-    const targets = [...this.#p.targets, ...identity.followers().map((f) => followerTarget(f, identity))]
-    const nc = await link.ready(signal)
-    const dial = (server: string) => dialServer(server, signal)
-    const context = { identity: identity.current(), nc, dial, signal }
+    const { targets, context } = await this.#audience(signal)
     this.#step('notify', version)
     for (const target of targets) await target.notify(context)
     this.#step('prove', version)
     const evidence: TargetStatus[] = []
     for (const target of targets) evidence.push(await target.prove(context))
     return evidence
+  }
+
+  /** Tells every target that the previous generation is back. One that does not hear it keeps it from no other. */
+  async #convinceAgain(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
+    const { targets, context } = await this.#audience(signal)
+    this.#step('notify', version)
+    const evidence: TargetStatus[] = []
+    for (const target of targets) {
+      const { type, name } = target
+      try {
+        await target.notify(context)
+        evidence.push(await target.prove(context))
+      } catch (cause) {
+        const { code, message } = RotorError.from(cause)
+        this.#p.logger.error(
+          { code, err: message, target: name },
+          'the previous generation could not be proven either',
+        )
+        evidence.push({ type, name, ok: false, evidence: `${code}: ${message}` })
+      }
+    }
+    return evidence
+  }
+
+  async #audience(signal: AbortSignal): Promise<{ targets: Target[]; context: TargetContext }> {
+    const { identity, link, dialServer } = this.#p
+    // Who joins from here on is on the present material already.
+    const targets = [...this.#p.targets, ...identity.followers().map((f) => followerTarget(f, identity))]
+    const nc = await link.ready(signal)
+    const dial = (server: string) => dialServer(server, signal)
+    return { targets, context: { identity: identity.current(), nc, dial, signal } }
   }
 
   /** Back to the generation that was proven last; a node that was never proven with another one stays as it is. */
@@ -250,14 +276,7 @@ export class Applier {
       await directory.putBack({ name: wanted })
       identity.set(await directory.load(wanted))
     }
-    const evidence = await this.#convince(version, signal).catch((again) => {
-      const failed = RotorError.from(again)
-      logger.error(
-        { code: failed.code, err: failed.message },
-        'the previous generation could not be proven either',
-      )
-      return []
-    })
+    const evidence = await this.#convinceAgain(version, signal)
     reporter.update({
       ...this.#ofGeneration(await this.#current()),
       state: 'rolled-back',

@@ -9,15 +9,13 @@ import { RotorError } from '../../src/errors.ts'
 import type { IdentitySnapshot } from '../../src/identity/identity.ts'
 import { hasReloadRequest, reloadServer } from '../../src/nats/server-info.ts'
 import { probeListener } from '../../src/probe/probe.ts'
-import { type Clock, sleep, systemClock } from '../../src/time.ts'
+import { type Clock, systemClock } from '../../src/time.ts'
 import { assertExecutable } from './command.ts'
 import { untilProven } from './proof.ts'
 import { reloadBySighup } from './sighup.ts'
 import type { Target, TargetContext } from './target.ts'
 
 export type NatsServerTargetConfig = Extract<TargetConfig, { type: 'nats-server' }>
-
-const LOOK_AGAIN = 25
 
 interface Server {
   readonly id: string

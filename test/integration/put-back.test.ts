@@ -152,4 +152,33 @@ describe('a process that does not take the new files', { concurrency: 2, timeout
     await rm(broken)
     await domain.settled(undefined, (now) => now.active > 0)
   })
+
+  test('two of them: one that stays broken does not keep the put-back from the other', async () => {
+    await using domain = await RunningDomain.start({ services: [{ name: 'orders' }] })
+    const at = (name: string) => join(domain.local.dir, name)
+    const files = domain.identityDir('orders')
+    // keeps a copy of the trust it was told of
+    const told = (name: string) => ['/bin/cp', join(files, 'ca.pem'), at(name)]
+    const broken = ['/bin/sh', '-c', `test -e ${at('mended')} || { echo "still broken"; exit 3; }`]
+    await editJson(domain.agentConfig('orders'), {
+      targets: [
+        { type: 'exec', command: told('first'), check: broken },
+        { type: 'exec', command: told('second') },
+      ],
+    })
+    await domain.startAll(['orders'])
+    const before = await domain.identity('orders')
+    await domain.order()
+
+    const status = await rolledBack(domain, 'orders')
+    assert.deepEqual(
+      status.targets.map(({ ok }) => ok),
+      [false, true],
+    )
+    assert.match(status.targets[0]?.evidence ?? '', /ERR_PROOF_FAILED: .*still broken/)
+    assert.equal(await readFile(at('second'), 'utf8'), before.ca)
+
+    await writeFile(at('mended'), '')
+    await domain.settled(undefined, (now) => now.active > 0)
+  })
 })

@@ -1,0 +1,137 @@
+/**
+ * The matching of two connections, on a model of one server: it takes messages in an order, the first connection gets
+ * those before its UNSUB, the second those after its SUB, and the client reads both streams at its own pace.
+ */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { type MessageFrame, Overlap } from '../../../src/connection/handoff/overlap.ts'
+
+const SID = 7
+
+const frame = (payload: string, { sid = SID, subject = 'a', reply = '', hdr = -1 } = {}): MessageFrame => ({
+  kind: 2,
+  msg: { sid, subject: Buffer.from(subject), reply: Buffer.from(reply), hdr },
+  data: Buffer.from(payload),
+})
+
+const textOf = ({ data }: MessageFrame): string => Buffer.from(data).toString()
+
+interface Story {
+  /** What the server took, in its order. */
+  readonly sent: readonly string[]
+  /** Positions in `sent`, in this order: SUB of the second, PONG of the first read, PONG of the second read, UNSUB of the first, the cut. */
+  readonly moments: readonly [sub: number, note: number, hold: number, unsub: number, cut: number]
+}
+
+/** What the service gets. */
+function play({ sent, moments: [sub, note, hold, unsub, cut] }: Story): string[] {
+  const overlap = new Overlap()
+  const got: string[] = []
+  const first = (from: number, to: number) => {
+    for (const payload of sent.slice(from, to)) {
+      overlap.delivered(frame(payload))
+      got.push(payload)
+    }
+  }
+  const second = (from: number, to: number) => {
+    for (const payload of sent.slice(from, to)) overlap.arrived(frame(payload))
+  }
+  first(0, note)
+  overlap.note([SID])
+  second(sub, hold)
+  overlap.hold([SID])
+  second(hold, cut)
+  first(note, unsub)
+  got.push(...overlap.merge().map(textOf), ...sent.slice(cut))
+  return got
+}
+
+const storyOf = (payload: fc.Arbitrary<string>, unique: boolean): fc.Arbitrary<Story> =>
+  fc
+    .array(payload, { maxLength: 60 })
+    .map((list) => (unique ? list.map((text, i) => `${text}${i}`) : list))
+    .chain((sent) =>
+      fc
+        .array(fc.nat(sent.length), { minLength: 5, maxLength: 5 })
+        .map((list) => [...list].sort((a, b) => a - b))
+        .map(([sub = 0, note = 0, hold = 0, unsub = 0, cut = 0]) => ({
+          sent,
+          moments: [sub, note, hold, unsub, cut] as const,
+        })),
+    )
+
+const countOf = (list: readonly string[]) => {
+  const counts = new Map<string, number>()
+  for (const one of list) counts.set(one, (counts.get(one) ?? 0) + 1)
+  return counts
+}
+
+describe('two connections with the same subscriptions', () => {
+  test('give every message once and in order, wherever the moments fall', () => {
+    fc.assert(
+      fc.property(storyOf(fc.constantFrom('a', 'bb', ''), true), (story) => {
+        assert.deepEqual(play(story), [...story.sent])
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('lose none of the messages that are alike byte by byte', () => {
+    fc.assert(
+      fc.property(storyOf(fc.constantFrom('x', 'y'), false), (story) => {
+        const got = countOf(play(story))
+        for (const [payload, sent] of countOf(story.sent)) {
+          assert.ok((got.get(payload) ?? 0) >= sent, `${payload}: ${got.get(payload)} of ${sent}`)
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('tell messages apart by sid, subject, reply, length of headers and payload', () => {
+    const others = [
+      frame('p', { sid: 8 }),
+      frame('p', { subject: 'b' }),
+      frame('p', { reply: 'r' }),
+      frame('p', { hdr: 0 }),
+      frame('q'),
+      frame('', { subject: 'ap' }),
+      frame('', { reply: 'p' }),
+    ]
+    for (const other of others) {
+      const overlap = new Overlap()
+      overlap.note([SID, 8])
+      overlap.hold([SID, 8])
+      overlap.delivered(frame('p'))
+      overlap.arrived(other)
+      assert.deepEqual(overlap.merge(), [other])
+      assert.equal(overlap.matched, 0)
+    }
+  })
+
+  test('remember no more than what has not been paired yet', () => {
+    const overlap = new Overlap()
+    overlap.note([SID])
+    for (let i = 0; i < 1000; i++) {
+      overlap.delivered(frame(`message ${i}`))
+      overlap.arrived(frame(`message ${i}`))
+    }
+    assert.equal(overlap.bytes, 0)
+    overlap.hold([SID])
+    overlap.arrived(frame('x'.repeat(500)))
+    assert.ok(overlap.bytes >= 500)
+    overlap.merge()
+    assert.equal(overlap.bytes, 0)
+  })
+
+  test('know a copy that comes after the cut, once for each delivery', () => {
+    const overlap = new Overlap()
+    overlap.note([SID])
+    overlap.hold([SID])
+    overlap.delivered(frame('late'))
+    assert.deepEqual(overlap.merge(), [])
+    assert.equal(overlap.isCopy(frame('late')), true)
+    assert.equal(overlap.isCopy(frame('late')), false)
+  })
+})
