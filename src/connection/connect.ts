@@ -35,6 +35,9 @@ export async function connect(options: RotorConnectionOptions): Promise<NatsConn
   const { servers, port, identity, tls = {}, handoff, ...rest } = options
   if (servers !== undefined && port !== undefined)
     throw new RotorError('ERR_CONFIG_INVALID', 'servers, port: expected one of the two, found both')
+  const twice = Object.entries(tls).find(([option, value]) => option in OURS && value !== undefined)?.[0]
+  if (twice !== undefined)
+    throw new RotorError('ERR_CONFIG_INVALID', `tls.${twice}: expected nothing, as it comes from the identity`)
   const handshakeFirst = tls.handshakeFirst === true
   const nc = await connectWith({
     ignoreClusterUpdates: false,

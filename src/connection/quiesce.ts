@@ -1,6 +1,6 @@
 /**
- * Moves a connection whose inside we do not know, by its public functions only: flush, keep publishes back, reconnect,
- * let them go. Messages to its plain subscriptions are lost in the gap, as with any reconnect.
+ * Moves a connection whose inside we do not know, by its public functions only: keep publishes and requests back,
+ * flush, reconnect, let them go. Messages to its subscriptions are lost in the gap, as with any reconnect.
  */
 
 import type { Duration } from '../time.ts'
@@ -15,33 +15,59 @@ export interface NatsClient {
   flush(): Promise<void>
   reconnect(): Promise<void>
   publish(...args: never[]): void
+  request(...args: never[]): Promise<unknown>
   status(): AsyncIterable<{ readonly type: string }>
 }
 
 /** Returns when the connection is back. Throws when it is not within `timeout` milliseconds; it goes on trying by itself. */
 export async function quiesce(nc: NatsClient, timeout: Duration): Promise<void> {
+  const back = reconnected(nc)
+  // First held, then flushed: the client forgets what it has not sent when it reconnects.
+  const release = holdBack(nc)
+  const forget = onEnd(nc.closed(), release)
+  try {
+    await within(nc.flush(), timeout, () => new Error(`no PONG within ${timeout} ms`))
+    await nc.reconnect()
+    await within(back, timeout, () => new Error(`not connected again within ${timeout} ms`))
+  } finally {
+    forget()
+    release()
+  }
+}
+
+function reconnected(nc: NatsClient): Promise<void> {
   const statuses = nc.status()
   const back = (async () => {
     for await (const { type } of statuses) if (type === 'reconnect') return
     throw new Error('the connection was closed')
   })()
   back.catch(() => {})
-  await within(nc.flush(), timeout, () => new Error(`no PONG within ${timeout} ms`))
-  const held: never[][] = []
-  const publish = nc.publish
-  nc.publish = (...args) => void held.push(args)
-  const release = () => {
-    nc.publish = publish
-    for (const args of held.splice(0)) publish.apply(nc, args)
+  return back
+}
+
+/** The returned function lets go what was held, in its order; a second call does nothing. */
+function holdBack(nc: NatsClient): () => void {
+  const { publish, request } = nc
+  const waiting: (() => void)[] = []
+  let held = true
+  nc.publish = (...args) => {
+    waiting.push(() => publish.apply(nc, args))
   }
-  const forget = onEnd(nc.closed(), () => {
+  nc.request = (...args) =>
+    new Promise((resolve, reject) => {
+      waiting.push(() => request.apply(nc, args).then(resolve, reject))
+    })
+  return () => {
+    if (!held) return
+    held = false
     nc.publish = publish
-  })
-  try {
-    await nc.reconnect()
-    await within(back, timeout, () => new Error(`not connected again within ${timeout} ms`))
-  } finally {
-    forget()
-    if (!nc.isClosed()) release()
+    nc.request = request
+    for (const go of waiting) {
+      try {
+        go()
+      } catch {
+        // Its caller has gone on. What it published wrong does not take the rest along.
+      }
+    }
   }
 }

@@ -28,17 +28,22 @@ export class FirstConnection implements Dispatcher {
   readonly #protocol: ClientProtocol
   readonly #kinds: FrameKinds
   readonly #timeout: Duration
-  readonly #onMessage: (frame: MessageFrame) => void
+  readonly #onMessage: (frame: MessageFrame) => boolean
   readonly #dead = Promise.withResolvers<void>()
   readonly #onClose = () => this.#dead.resolve()
+  #frames = 0
   #own: OwnPing[] = []
   #gate: Gate | null = null
   /** PINGs of the client on this connection that have no answer yet; counted while its new ones are held. */
   #clientPings = 0
   #closeListeners: CloseListener[] = []
 
-  /** Begins to look. `onMessage` is called before the client gets the message. */
-  constructor({ protocol, kinds }: Internals, timeout: Duration, onMessage: (frame: MessageFrame) => void) {
+  /** Begins to look. `onMessage` says whether the client gets a message now. */
+  constructor(
+    { protocol, kinds }: Internals,
+    timeout: Duration,
+    onMessage: (frame: MessageFrame) => boolean,
+  ) {
     this.transport = protocol.transport
     this.#protocol = protocol
     this.#kinds = kinds
@@ -48,8 +53,9 @@ export class FirstConnection implements Dispatcher {
   }
 
   push(frame: Frame): void {
+    this.#frames += 1
     if (frame.kind === this.#kinds.message && frame.msg !== undefined && frame.data !== undefined) {
-      this.#onMessage(frame as MessageFrame)
+      if (!this.#onMessage(frame as MessageFrame)) return
     } else if (frame.kind === this.#kinds.pong && this.#isOurs()) {
       return
     }
@@ -64,7 +70,7 @@ export class FirstConnection implements Dispatcher {
     this.transport.send(Buffer.from(`${commands}PING\r\n`))
     const late = () => new Error(`no PONG within ${this.#timeout} ms on the connection in use`)
     const dead = this.#dead.promise.then(() => Promise.reject(new Error('the connection in use was closed')))
-    await within(Promise.race([promise, dead]), this.#timeout, late)
+    await within(Promise.race([promise, dead]), this.#timeout, late, () => this.#frames)
   }
 
   /** From here on the client's frames are held, and the end of this connection is ours to handle. */
@@ -86,6 +92,12 @@ export class FirstConnection implements Dispatcher {
   letGo(): void {
     const protocol = this.#protocol
     if (protocol.parser.dispatcher === this) protocol.parser.dispatcher = protocol
+    this.open()
+  }
+
+  /** The client's frames go out here again; its messages are still looked at. */
+  open(): void {
+    const protocol = this.#protocol
     const gate = this.#gate
     if (gate === null || protocol.transport !== gate) return
     const { socket } = this.transport

@@ -17,7 +17,15 @@ import type {
 } from './internals.ts'
 import { type MessageFrame, Overlap } from './overlap.ts'
 import { SecondConnection } from './second.ts'
-import { changes, subscribe, unsubscribe, type Wanted, wanted } from './subscriptions.ts'
+import {
+  changes,
+  referenceOf,
+  subscribe,
+  subscribeReferences,
+  unsubscribe,
+  type Wanted,
+  wanted,
+} from './subscriptions.ts'
 
 export interface HandoffOptions {
   /** Milliseconds for the dial, and for each answer of a server. @default 5000 */
@@ -28,6 +36,11 @@ export interface HandoffOptions {
   readonly limit?: number
   /** Dials that may land on another server before that is taken. @default 4 */
   readonly tries?: number
+  /**
+   * Keep the order of a publisher's messages also in queue groups: needs the right to subscribe to their subjects as no
+   * member for a moment. Without that right the order is not kept, and the server logs a refusal. @default true
+   */
+  readonly groupOrder?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -49,6 +62,9 @@ const DWELL: Duration = 250
 const TIMEOUT: Duration = 5000
 const LIMIT = 8 * 1024 * 1024
 const TRIES = 4
+/** Milliseconds for a PONG of a connection that is not behind, and how often that is looked for. */
+const CALM: Duration = 25
+const LOOKS_FOR_CALM = 10
 
 /**
  * Moves the connection to one that is dialled with `tls`. Throws why not; the service then goes on with what it had.
@@ -89,6 +105,9 @@ class Move {
   /** Plain subscriptions that the second connection has. */
   readonly #plain = new Set<number>()
   readonly #queue = new Set<number>()
+  /** The sid of the group's subscription, by that of its reference. */
+  readonly #references = new Map<number, number>()
+  readonly #groupOrder: boolean
   #sameServer = true
 
   constructor(internals: Internals, isDraining: () => boolean, tls: object, options: HandoffOptions) {
@@ -101,6 +120,7 @@ class Move {
     this.#dwell = options.dwell ?? DWELL
     this.#limit = options.limit ?? LIMIT
     this.#tries = options.tries ?? TRIES
+    this.#groupOrder = options.groupOrder ?? true
     this.#signal =
       options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal])
     const gone = (what: string) => () => this.#stop.abort(new Error(what))
@@ -115,9 +135,7 @@ class Move {
     this.#mayGoOn()
     const second = await this.#dial()
     const dialled = performance.now()
-    const first = new FirstConnection(this.#internals, this.#timeout, (frame) =>
-      this.#overlap.delivered(frame),
-    )
+    const first = new FirstConnection(this.#internals, this.#timeout, (frame) => this.#onFirst(frame))
     second.onMessage = (frame) => this.#onSecond(frame)
     const unlinkEnd = onEnd(second.transport.closed(), () =>
       this.#stop.abort(new Error('the new connection was lost')),
@@ -132,6 +150,7 @@ class Move {
         await this.#settle()
       }
       await this.#join(held?.plain ?? this.#wanted().plain, first, second)
+      if (held === null) await this.#calm(first)
       held ??= this.#hold(first)
       await this.#joinLate(held, first, second)
       unlinkEnd()
@@ -190,6 +209,15 @@ class Move {
     this.#overlap.hold(sids)
   }
 
+  /** Everything that waits in the first connection when its frames are held prolongs the cut: look for a better moment. */
+  async #calm(first: FirstConnection): Promise<void> {
+    for (let left = LOOKS_FOR_CALM; left > 0; left -= 1) {
+      const began = performance.now()
+      await this.#unlessStopped(first.ping())
+      if (performance.now() - began < CALM) return
+    }
+  }
+
   /** The client's frames wait from here on; what it subscribes to from here on is among them. */
   #hold(first: FirstConnection): Held {
     this.#mayGoOn()
@@ -207,17 +235,40 @@ class Move {
     for (const sid of removed) this.#plain.delete(sid)
     if (removed.length > 0) await this.#unlessStopped(second.ping(unsubscribe(removed)))
     if (added.length > 0) await this.#join(added, first, second)
-    for (const { sid } of queue) this.#queue.add(sid)
-    if (queue.length > 0) await this.#unlessStopped(second.ping(subscribe(queue)))
+    if (queue.length > 0) await this.#joinGroups(queue, second)
     // On another server also: what we published must be on its way before we publish by another route.
     await this.#settle()
     this.#mayGoOn()
   }
 
+  /** From here on the messages of queue groups wait on both, to be delivered in the order of the references. */
+  async #joinGroups(queue: readonly ClientSubscription[], second: SecondConnection): Promise<void> {
+    for (const { sid } of queue) this.#references.set(referenceOf(sid), sid)
+    if (this.#groupOrder) {
+      second.mayBeRefused = true
+      await this.#unlessStopped(second.ping(subscribeReferences(queue)))
+      await this.#settle()
+      second.mayBeRefused = false
+    }
+    for (const { sid } of queue) this.#queue.add(sid)
+    await this.#unlessStopped(second.ping(subscribe(queue)))
+  }
+
+  /** Does the client get it now? */
+  #onFirst(frame: MessageFrame): boolean {
+    if (this.#queue.has(frame.msg.sid)) {
+      this.#overlap.keep(frame)
+      return false
+    }
+    this.#overlap.delivered(frame)
+    return true
+  }
+
   #onSecond(frame: MessageFrame): void {
     const { sid } = frame.msg
-    // A queue message comes once, here or there.
-    if (this.#queue.has(sid)) this.#protocol.push(frame)
+    const member = this.#references.get(sid)
+    if (member !== undefined) this.#overlap.seen({ ...frame, msg: { ...frame.msg, sid: member } })
+    else if (this.#queue.has(sid)) this.#overlap.arrivedForGroup(frame)
     else if (this.#plain.has(sid)) this.#overlap.arrived(frame)
     if (this.#overlap.bytes > this.#limit) {
       this.#stop.abort(new Error(`more than ${this.#limit} bytes came before the cut`))
@@ -254,6 +305,7 @@ class Move {
       throw new Error('the connection was closed')
     }
     const { rawInfo } = second
+    second.transport.send(Buffer.from(unsubscribe(this.#references.keys())))
     second.handOver(protocol, this.#sameServer ? protocol : this.#lateCopies(second))
     gate.release(second.transport)
     for (const frame of this.#overlap.merge()) this.#deliver(frame)
@@ -282,7 +334,8 @@ class Move {
   /** A callback of the service that throws does not take the messages after it along. */
   #deliver(frame: MessageFrame): void {
     // ended before its frames were held: the first connection delivered its last message
-    if (!this.#plain.has(frame.msg.sid)) return
+    const { sid } = frame.msg
+    if (!this.#plain.has(sid) && !this.#queue.has(sid)) return
     try {
       this.#protocol.push(frame)
     } catch (error) {
@@ -294,8 +347,10 @@ class Move {
 
   /** Before the cut: the first connection still has everything. The second may owe messages of queue groups. */
   async #keepFirst(first: FirstConnection, second: SecondConnection): Promise<void> {
-    first.letGo()
+    first.open()
     if (this.#queue.size > 0) await second.ping(unsubscribe(this.#queue)).catch(() => {})
+    for (const frame of this.#overlap.mergeGroups()) this.#deliver(frame)
+    first.letGo()
     second.discard()
   }
 

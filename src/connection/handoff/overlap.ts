@@ -8,6 +8,10 @@
  *   first, which still is subscribed: it is dropped, whatever it says. What comes from here on is kept.
  * - `merge`: the first has delivered its last message. Kept messages go on, but those that the first delivered, too.
  *
+ * A queue group has each message once, on the one or the other connection. `keep` is the moment before the second one
+ * becomes a member: from there on the group's messages wait on both, and a plain subscription on the second to the same
+ * subject, the reference, says which came first. It may see messages for other members: those are nobody's here.
+ *
  * Messages are the same when sid, subject, reply, headers and payload are. When several are, byte by byte, it can not
  * be told which of them came twice: then as many are dropped as surely did, and the others are delivered. Never lost.
  */
@@ -19,12 +23,22 @@ export interface MessageFrame extends Frame {
   readonly data: Uint8Array
 }
 
+type Role = 'plain' | 'member' | 'reference'
+
+/** What the second connection got, in its order. */
+interface Arrival {
+  readonly role: Role
+  readonly frame: MessageFrame
+}
+
 export class Overlap {
   readonly #noted = new Set<number>()
   readonly #holding = new Set<number>()
   /** Deliveries of the first connection minus copies of the second that are dropped anyway, for each message. */
   readonly #balance = new Map<string, number>()
-  #held: MessageFrame[] = []
+  #held: Arrival[] = []
+  /** Messages of queue groups that came on the first connection and wait. */
+  #kept: MessageFrame[] = []
   #heldCount = 0
   #heldBytes = 0
   #keyBytes = 0
@@ -65,17 +79,66 @@ export class Overlap {
       this.#count(keyOf(msg, data), -1)
       return
     }
-    this.#held.push(frame)
-    this.#heldCount += 1
-    this.#heldBytes += data.length + msg.subject.length
+    this.#hold('plain', frame)
   }
 
-  /** The held messages that are still to be delivered, in their order. Nothing is held afterwards. */
+  /** The second connection got this one as a member of its group. */
+  arrivedForGroup(frame: MessageFrame): void {
+    this.#hold('member', frame)
+  }
+
+  /** The second connection saw this one go by, with the sid of the subscription of the group. */
+  seen(frame: MessageFrame): void {
+    this.#hold('reference', frame)
+  }
+
+  /** The first connection got this one as a member of its group; it waits. */
+  keep(frame: MessageFrame): void {
+    this.#kept.push(frame)
+    this.#heldBytes += sizeOf(frame)
+  }
+
+  /** All messages that are still to be delivered, in their order. Nothing is held afterwards. */
   merge(): MessageFrame[] {
+    return this.#release(({ frame }) => !this.isCopy(frame))
+  }
+
+  /** The same without plain subscriptions: the first connection goes on and delivers theirs. */
+  mergeGroups(): MessageFrame[] {
+    return this.#release(() => false)
+  }
+
+  #release(plain: (arrival: Arrival) => boolean): MessageFrame[] {
     const held = this.#held
+    const waiting = new Map<string, MessageFrame[]>()
+    for (const { role, frame } of held) {
+      if (role === 'reference') waiting.set(keyOf(frame.msg, frame.data), [])
+    }
+    const out: MessageFrame[] = []
+    for (const frame of this.#kept) {
+      // what the reference has not seen is older than it
+      const places = waiting.get(keyOf(frame.msg, frame.data))
+      if (places === undefined) out.push(frame)
+      else places.push(frame)
+    }
+    for (const arrival of held) {
+      const { role, frame } = arrival
+      if (role === 'member' || (role === 'plain' && plain(arrival))) out.push(frame)
+      if (role !== 'reference') continue
+      const kept = waiting.get(keyOf(frame.msg, frame.data))?.shift()
+      if (kept !== undefined) out.push(kept)
+    }
+    for (const rest of waiting.values()) out.push(...rest)
     this.#held = []
+    this.#kept = []
     this.#heldBytes = 0
-    return held.filter((frame) => !this.isCopy(frame))
+    return out
+  }
+
+  #hold(role: Role, frame: MessageFrame): void {
+    this.#held.push({ role, frame })
+    this.#heldBytes += sizeOf(frame)
+    if (role !== 'reference') this.#heldCount += 1
   }
 
   /** Was this one delivered by the first connection? Says so once for each delivery. */
@@ -99,6 +162,8 @@ export class Overlap {
     }
   }
 }
+
+const sizeOf = ({ msg, data }: MessageFrame): number => data.length + msg.subject.length
 
 /** Bytes as characters of one byte: equal strings are equal messages. Lengths first, so that no two parts can be shifted. */
 function keyOf({ sid, subject, reply, hdr }: ClientMessage, data: Uint8Array): string {

@@ -5,14 +5,22 @@ import type { Duration } from '../../time.ts'
 const SLICES = 10
 
 /**
- * The promise's result; or, after `patience` without one, the error of `late`. A timer that is overdue runs before
- * the data that waits in the socket, so the time is cut in slices.
+ * The promise's result; or the error of `late`, after `patience` without it and without a change of what `seen` returns:
+ * a connection that is far behind still delivers. A timer that is overdue runs before the data that waits in the
+ * socket, so the time is cut in slices.
  */
-export function within<T>(promise: Promise<T>, patience: Duration, late: () => Error): Promise<T> {
+export function within<T>(
+  promise: Promise<T>,
+  patience: Duration,
+  late: () => Error,
+  seen: () => number = () => 0,
+): Promise<T> {
   const { promise: result, resolve, reject } = Promise.withResolvers<T>()
-  let left = SLICES
+  let [left, last] = [SLICES, seen()]
   const slice = () => {
-    left -= 1
+    const now = seen()
+    left = now === last ? left - 1 : SLICES
+    last = now
     if (left === 0) reject(late())
     else timer = setTimeout(slice, patience / SLICES)
   }

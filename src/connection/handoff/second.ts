@@ -33,6 +33,8 @@ export class SecondConnection implements Dispatcher {
   readonly parser: ClientParser
   /** Where messages go; the taking over is the end of that. */
   onMessage: (frame: MessageFrame) => void = () => {}
+  /** A subscription that the user may not have is no reason to give up. */
+  mayBeRefused = false
   readonly #kinds: FrameKinds
   readonly #timeout: Duration
   readonly #info = Promise.withResolvers<void>()
@@ -40,6 +42,7 @@ export class SecondConnection implements Dispatcher {
   #lastInfo: Uint8Array | null = null
   #pongs: (() => void)[] = []
   #failure: Error | null = null
+  #frames = 0
 
   private constructor({ protocol, kinds }: Internals, timeout: Duration) {
     this.transport = newTransport(protocol.transport)
@@ -127,6 +130,7 @@ export class SecondConnection implements Dispatcher {
   }
 
   push(frame: Frame): void {
+    this.#frames += 1
     switch (frame.kind) {
       case this.#kinds.message:
         if (frame.msg !== undefined && frame.data !== undefined) this.onMessage(frame as MessageFrame)
@@ -143,9 +147,14 @@ export class SecondConnection implements Dispatcher {
         this.#info.resolve()
         break
       case this.#kinds.error:
-        this.#fail(new Error(`the server said ${Buffer.from(frame.data ?? []).toString()}`))
+        this.#refused(Buffer.from(frame.data ?? []).toString())
         break
     }
+  }
+
+  #refused(words: string): void {
+    if (this.mayBeRefused && /^'?permissions violation for subscription/i.test(words)) return
+    this.#fail(new Error(`the server said ${words}`))
   }
 
   #send(text: string): void {
@@ -154,7 +163,7 @@ export class SecondConnection implements Dispatcher {
 
   #until<T>(promise: Promise<T>, what: string): Promise<T> {
     const late = () => new Error(`no ${what} within ${this.#timeout} ms`)
-    return within(Promise.race([promise, this.#over.promise]), this.#timeout, late)
+    return within(Promise.race([promise, this.#over.promise]), this.#timeout, late, () => this.#frames)
   }
 
   /** Reads as the client does: from the iterator of the transport into the parser, to the end. */

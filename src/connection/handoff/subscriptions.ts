@@ -16,6 +16,14 @@ export function wanted(all: readonly ClientSubscription[]): Wanted {
   }
 }
 
+/** Sids of references: no client counts that far, and the parser reads 15 digits. */
+const REFERENCE = 500_000_000_000_000
+export const referenceOf = (sid: number): number => REFERENCE + sid
+
+/** A plain subscription beside each one of a queue group, to see the order of its messages. */
+export const subscribeReferences = (queue: readonly ClientSubscription[]): string =>
+  queue.map(({ sid, subject }) => `SUB ${subject} ${referenceOf(sid)}\r\n`).join('')
+
 const isQueue = (queue: string | undefined): boolean => queue !== undefined && queue !== ''
 
 /** With the same sids, so that the client finds them, and what is left of an auto-unsubscribe. */

@@ -135,3 +135,70 @@ describe('two connections with the same subscriptions', () => {
     assert.equal(overlap.isCopy(frame('late')), false)
   })
 })
+
+describe('two members of a queue group that are one service', () => {
+  /** Positions, in this order: from `kept` on the first waits, SUB of the reference, of the second, UNSUB of the first, the cut. */
+  const story = fc
+    .record({
+      sent: fc.array(fc.constantFrom('a', 'bb', ''), { maxLength: 60 }),
+      toFirst: fc.array(fc.boolean(), { minLength: 60, maxLength: 60 }),
+      others: fc.array(fc.boolean(), { minLength: 60, maxLength: 60 }),
+    })
+    .chain((one) =>
+      fc.tuple(
+        fc.constant(one),
+        fc
+          .array(fc.nat(one.sent.length), { minLength: 5, maxLength: 5 })
+          .map((list) => [...list].sort((a, b) => a - b)),
+      ),
+    )
+
+  test('give every message of the group once and in order, and none that was for another member', () => {
+    fc.assert(
+      fc.property(story, ([{ sent, toFirst, others }, moments]) => {
+        const [kept = 0, reference = 0, member = 0, unsub = 0, cut = 0] = moments
+        const overlap = new Overlap()
+        const got: string[] = []
+        const ours: string[] = []
+        sent.forEach((text, i) => {
+          const payload = `${text}${i}`
+          if (i >= reference && i < cut) overlap.seen(frame(payload))
+          if (others[i]) return
+          ours.push(payload)
+          const first = i < member || (i < unsub && toFirst[i] === true)
+          if (!first && i < cut) overlap.arrivedForGroup(frame(payload))
+          if (first && i < kept) got.push(payload)
+          if (first && i >= kept) overlap.keep(frame(payload))
+        })
+        got.push(...overlap.merge().map(textOf))
+        got.push(...sent.map((text, i) => `${text}${i}`).filter((_, i) => i >= cut && !others[i]))
+        assert.deepEqual(got, ours)
+        assert.equal(overlap.bytes, 0)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('give what waited also when the first connection goes on, and nothing of the plain subscriptions', () => {
+    const overlap = new Overlap()
+    overlap.note([8])
+    overlap.hold([8])
+    overlap.arrived(frame('plain', { sid: 8 }))
+    overlap.seen(frame('1'))
+    overlap.arrivedForGroup(frame('1'))
+    overlap.seen(frame('2'))
+    overlap.seen(frame('3'))
+    overlap.arrivedForGroup(frame('3'))
+    overlap.keep(frame('0'))
+    overlap.keep(frame('2'))
+    assert.deepEqual(overlap.mergeGroups().map(textOf), ['0', '1', '2', '3'])
+    assert.deepEqual(overlap.merge(), [])
+  })
+
+  test('lose nothing without a reference', () => {
+    const overlap = new Overlap()
+    overlap.arrivedForGroup(frame('1'))
+    overlap.keep(frame('2'))
+    assert.deepEqual(overlap.merge().map(textOf), ['2', '1'])
+  })
+})
