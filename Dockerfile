@@ -29,8 +29,7 @@ COPY deploy/found.mjs deploy/
 ARG VOLUMES="issuer agents/nats-1 agents/nats-2 agents/nats-3 agents/orders agents/billing servers/nats-1 servers/nats-2 servers/nats-3"
 RUN ln -s /app/dist/cli/main.js /usr/local/bin/rotor \
   && for dir in $VOLUMES; do mkdir -p "/rotor/$dir" && chmod 700 "/rotor/$dir"; done \
-  && mkdir /run/billing \
-  && chown -R node:node /rotor /run/billing
+  && chown -R node:node /rotor
 USER node
 ENTRYPOINT ["rotor"]
 CMD ["--help"]

@@ -40,8 +40,6 @@ export interface AgentHandle extends AsyncDisposable {
   /** The identity of this node, always a complete checked set. Who joins it is moved with each apply, as a target is. */
   readonly identity: Identity
   readonly status: () => AgentStatus
-  /** Adds a target after the start, for what can not join the identity. */
-  addTarget(target: Target): void
   /** Rejects when the agent can not go on; resolves after `stop`. */
   readonly done: Promise<void>
   stop(): Promise<void>
@@ -154,7 +152,6 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
     const handleOfAgent: AgentHandle = {
       identity,
       status: () => reporter.status,
-      addTarget: (target) => void targets.push(target),
       done,
       stop: async () => {
         stop.abort(new RotorError('ERR_ABORTED', 'the agent was stopped'))

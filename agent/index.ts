@@ -3,5 +3,4 @@
 export { type AgentConfig, readAgentConfig } from '../src/domain/config.ts'
 export { type AgentHandle, type AgentOptions, startAgent } from './agent.ts'
 export type { AgentEvent } from './apply.ts'
-export { connectionTarget, type MovableConnection } from './targets/connection.ts'
 export type { Target, TargetContext } from './targets/target.ts'

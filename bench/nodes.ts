@@ -3,29 +3,20 @@
  * lines: the events of all its agents out on stdout; ends with "stop" on stdin, SIGTERM, or its owner.
  */
 import { createInterface } from 'node:readline'
-import { connectionTarget, readAgentConfig, startAgent } from '../agent/index.ts'
-import { RebuiltConnection, type Use } from '../src/connection/rebuild.ts'
+import { readAgentConfig, startAgent } from '../agent/index.ts'
+import { connect } from '../src/connection/connect.ts'
 import { makeLogger } from '../src/log.ts'
 import { domainNames } from '../src/wire/names.ts'
 
 export interface NodesSettings {
   /** Paths of agent.json. */
   readonly configs: readonly string[]
-  /** Library mode: each agent moves a live connection of a small service. */
+  /** Library mode: each agent moves the live connection of a small service. */
   readonly connections: boolean
 }
 
 /** A wall clock that all processes of a machine share, with fractions of a millisecond. */
 const clock = (): number => performance.timeOrigin + performance.now()
-
-/** The smallest service there is: one subscription. */
-const use =
-  (subject: string): Use =>
-  async (nc) => {
-    const subscription = nc.subscribe(subject, { callback: () => {} })
-    await nc.flush()
-    return () => subscription.drain()
-  }
 
 async function startNode(
   file: string,
@@ -42,15 +33,16 @@ async function startNode(
     }),
   )
   if (connections) {
-    const connection = started.use(
-      await RebuiltConnection.open({
-        servers: config.servers,
-        identity: agent.identity,
-        use: use(`bench.${config.agent}`),
-        options: { name: config.agent, inboxPrefix: domainNames(config.domain).inbox(config.agent) },
-      }),
-    )
-    agent.addTarget(connectionTarget(config.agent, connection))
+    // The smallest service there is: one subscription.
+    const nc = await connect({
+      servers: config.servers,
+      identity: agent.identity,
+      name: config.agent,
+      inboxPrefix: domainNames(config.domain).inbox(config.agent),
+    })
+    started.defer(() => nc.close())
+    nc.subscribe(`bench.${config.agent}`, { callback: () => {} })
+    await nc.flush()
   }
   return started.move()
 }

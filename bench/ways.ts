@@ -2,16 +2,16 @@
  * The ways to move a service's connection to new TLS material, each at its best, behind one face.
  *
  *   still      nobody moves: what the load itself costs on this machine
- *   rebuild    drain, close, connect, resubscribe, in the order of src/connection/rebuild.ts
+ *   rebuild    drain, close, connect, resubscribe, in the order of rebuild.ts
  *   reconnect  nc.reconnect() of nats.js, to the same server and with no wait before the dial
  *   handoff    ours
  */
 import type { NatsConnection, Status } from '@nats-io/transport-node'
 import { connect } from '../src/connection/connect.ts'
-import { RebuiltConnection, type Use } from '../src/connection/rebuild.ts'
 import { RotorError } from '../src/errors.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../src/identity/identity.ts'
 import { connectWith } from '../src/nats/connect.ts'
+import { RebuiltConnection, type Use } from './rebuild.ts'
 
 export const WAYS = ['still', 'rebuild', 'reconnect', 'handoff'] as const
 export type WayName = (typeof WAYS)[number]

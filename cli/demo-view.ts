@@ -34,7 +34,7 @@ bundle ${progress.version}   rotations ${progress.rotations}${goal > 0 ? ` of ${
 ${table([['NODE', 'ROLE', 'BUNDLE', 'SERVES', 'LAST STEP', 'SENT', 'RECEIVED', 'MISSING', 'TWICE'], ...rows])}
 
 JetStream  published ${jetstream.published}  received ${jetstream.received}  duplicated ${count(jetstream.duplicated)}
-core       published ${core.published}  received ${core.received}  duplicated ${count(core.duplicated)}
+core       published ${core.published}  received ${core.received}  duplicated ${count(core.duplicated)}  reordered ${count(core.reordered)}
 requests   sent ${requests.sent}  failed ${count(requests.failed)}
 ${colour('dim', 'MISSING counts what is on its way, too. Ctrl-C stops everything and removes it.')}`
 }

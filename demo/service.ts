@@ -1,24 +1,24 @@
 /**
  * One service of the demo, in a process of its own. `library`: the agent runs inside. `sidecar`: an agent beside it
- * keeps the files and sends SIGHUP. Speaks JSON lines: counts out on stdout, commands in on stdin.
+ * keeps the files, the service follows them, and answers the agent when it stands on them. Either way it has one
+ * connection from its start to its end. Speaks JSON lines: counts out on stdout, commands in on stdin.
  */
-import { writeFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
-import { connectionTarget, readAgentConfig, startAgent } from '../agent/index.ts'
-import { RebuiltConnection } from '../src/connection/rebuild.ts'
-import { RotorError } from '../src/errors.ts'
-import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
-import { readIdentity } from '../src/identity/read.ts'
+import { readAgentConfig, startAgent } from '../agent/index.ts'
+import { connect } from '../src/connection/connect.ts'
+import { watchIdentity } from '../src/identity/watch.ts'
 import { makeLogger } from '../src/log.ts'
 import { formatInstant } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
+import { answerWhenMoved } from './moved.ts'
 import { Traffic } from './traffic.ts'
 
 interface ServiceSettings {
   readonly mode: 'library' | 'sidecar'
   /** agent.json; a sidecar service reads addresses and its directory from it, no more. */
   readonly config: string
-  readonly pidFile: string
+  /** Where a sidecar service answers its agent. */
+  readonly port: number
   readonly neighbour: string
   readonly rate: number
   readonly replicas: number
@@ -37,44 +37,32 @@ async function main(settings: ServiceSettings): Promise<void> {
     replicas: settings.replicas,
   })
   const counts = () => say({ type: 'counts', node: config.agent, ...traffic.counts })
-  const connect = (identity: Identity) =>
-    RebuiltConnection.open({
-      servers: config.servers,
-      identity,
-      use: traffic.use,
-      options: { name: config.agent, inboxPrefix: domainNames(config.domain).inbox(config.agent) },
-    })
 
   await using cleanup = new AsyncDisposableStack()
-  if (settings.mode === 'library') {
-    const agent = cleanup.use(
-      await startAgent({
-        config,
-        logger,
-        onEvent: (event) => say({ ...event, node: config.agent, at: formatInstant(Date.now()) }),
-      }),
-    )
-    const connection = cleanup.use(await connect(agent.identity))
-    agent.addTarget(connectionTarget(config.agent, connection))
-  } else {
-    const identity = new HeldIdentity(await readIdentity(config.identity), logger)
-    const connection = cleanup.use(await connect(identity))
-    process.on('SIGHUP', () => {
-      void (async () => {
-        const next = await readIdentity(config.identity)
-        const leafChanged = next.certificate !== identity.current().certificate
-        identity.set(next)
-        if (leafChanged) await connection.move()
-      })().catch((cause) =>
-        logger.error({ err: RotorError.from(cause).message }, 'the new identity was not taken'),
-      )
-    })
-    await writeFile(settings.pidFile, String(process.pid))
+  const startOwnAgent = async () => {
+    const onEvent = (event: object) => say({ ...event, node: config.agent, at: formatInstant(Date.now()) })
+    return cleanup.use(await startAgent({ config, logger, onEvent })).identity
   }
+  const followFiles = async () => {
+    const identity = cleanup.use(await watchIdentity(config.identity, { logger }))
+    cleanup.use(await answerWhenMoved(config.identity, identity, settings.port))
+    return identity
+  }
+  const nc = await connect({
+    servers: config.servers,
+    identity: settings.mode === 'library' ? await startOwnAgent() : await followFiles(),
+    name: config.agent,
+    inboxPrefix: domainNames(config.domain).inbox(config.agent),
+    handoff: { logger },
+  })
+  cleanup.defer(() => nc.drain().catch(() => nc.close()))
+  const stopTraffic = await traffic.start(nc)
+  cleanup.defer(stopTraffic)
   say({ type: 'started', node: config.agent })
   const timer = setInterval(counts, COUNTS_EVERY)
   cleanup.defer(() => clearInterval(timer))
   await commands((command) => {
+    if (command === 'publish') traffic.publish()
     if (command === 'stop-publishing') traffic.stopPublishing()
     if (command === 'count') counts()
   })

@@ -1,10 +1,9 @@
 /**
  * The traffic of one demo service: it publishes numbered core and JetStream messages, counts those of its neighbour,
- * answers requests and makes some. All counts outlive a change of connection.
+ * answers requests and makes some, all on one connection.
  */
 import { AckPolicy, type Consumer, jetstream, jetstreamManager, StorageType } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { Use } from '../src/connection/rebuild.ts'
 import { Backoff } from '../src/tasks.ts'
 import { sleep } from '../src/time.ts'
 import { Ledger, type Received } from './ledger.ts'
@@ -33,7 +32,10 @@ export interface TrafficCounts {
 
 const TICK = 10
 const REQUEST_EVERY = 100
-const REQUEST_PATIENCE = 3_000
+/** A request is made once: nobody asks again for what got lost. */
+const REQUEST_TIMEOUT = 5_000
+/** Until the one who counts our messages answers. */
+const HELLO_TIMEOUT = 500
 /** JetStream messages on their way to an acknowledgement. */
 const MAX_PENDING = 256
 
@@ -47,7 +49,7 @@ export class Traffic {
   #storedNumber = 0
   #requestsSent = 0
   #requestsFailed = 0
-  #publishing = true
+  #publishing = false
 
   constructor(options: TrafficOptions) {
     this.#options = options
@@ -61,41 +63,50 @@ export class Traffic {
     }
   }
 
+  /** Not before everybody listens: what is published before that is no loss. */
+  publish(): void {
+    this.#publishing = true
+  }
+
   /** No new messages from here on; receiving goes on. */
   stopPublishing(): void {
     this.#publishing = false
   }
 
-  /** Runs on a connection until the returned function is called, which finishes everything under way. */
-  readonly use: Use = async (nc) => {
+  /** Listens, and publishes once it may. The returned function stops it and finishes everything under way. */
+  async start(nc: NatsConnection): Promise<() => Promise<void>> {
     const { service, neighbour } = this.#options
     await this.#createStream(nc)
     const consumer = await this.#consumer(nc)
-    const core = nc.subscribe(demoSubjects(neighbour).core, {
+    nc.subscribe(demoSubjects(neighbour).core, {
       callback: (error, message) => {
-        if (error === null) this.#core.take(Number(message.string()))
+        if (error !== null) return
+        if (message.reply) message.respond()
+        else this.#core.take(Number(message.string()))
       },
     })
-    const echo = nc.subscribe(demoSubjects(service).echo, {
+    nc.subscribe(demoSubjects(service).echo, {
       callback: (error, message) => {
         if (error === null) message.respond(message.data)
       },
     })
     await nc.flush()
-    const stopReading = new AbortController()
-    const stopSending = new AbortController()
-    const reading = this.#read(consumer, stopReading.signal)
-    const sending = Promise.all([
-      this.#publish(nc, stopSending.signal),
-      this.#request(nc, stopSending.signal),
-    ])
+    const stop = new AbortController()
+    const { signal } = stop
+    const reading = this.#read(consumer, signal)
+    const sending = this.#send(nc, signal)
     return async () => {
-      stopSending.abort()
-      stopReading.abort()
+      stop.abort()
       await Promise.all([sending, reading])
-      // Last, because nobody takes core messages and requests from here until the next connection.
-      await Promise.all([core.drain(), echo.drain()])
     }
+  }
+
+  async #send(nc: NatsConnection, signal: AbortSignal): Promise<void> {
+    const { service, neighbour } = this.#options
+    while (!this.#publishing && !signal.aborted) await sleep(TICK)
+    await heard(nc, demoSubjects(service).core, signal)
+    await heard(nc, demoSubjects(neighbour).echo, signal)
+    await Promise.all([this.#publish(nc, signal), this.#request(nc, signal)])
   }
 
   async #createStream(nc: NatsConnection): Promise<void> {
@@ -188,25 +199,23 @@ export class Traffic {
     const subject = demoSubjects(this.#options.neighbour).echo
     while (!signal.aborted) {
       if (this.#publishing) {
-        this.#requestsSent += 1
-        if (!(await this.#ask(nc, subject))) this.#requestsFailed += 1
+        const body = String(++this.#requestsSent)
+        const answer = await nc.request(subject, body, { timeout: REQUEST_TIMEOUT }).catch(() => null)
+        if (answer?.string() !== body) this.#requestsFailed += 1
       }
       await sleep(REQUEST_EVERY, signal).catch(() => {})
     }
   }
+}
 
-  /** Like a patient client: a neighbour that is away for a moment is asked again. */
-  async #ask(nc: NatsConnection, subject: string): Promise<boolean> {
-    const deadline = performance.now() + REQUEST_PATIENCE
-    while (performance.now() < deadline) {
-      try {
-        const body = String(this.#requestsSent)
-        const answer = await nc.request(subject, body, { timeout: 500 })
-        return answer.string() === body
-      } catch {
-        await sleep(20)
-      }
+/** Returns when somebody answers: then the servers know the way, from this connection to that one. */
+async function heard(nc: NatsConnection, subject: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await nc.request(subject, '', { timeout: HELLO_TIMEOUT })
+      return
+    } catch {
+      await sleep(TICK)
     }
-    return false
   }
 }

@@ -25,8 +25,9 @@ if (existsSync(FOUNDED)) {
   // For the healthcheck of the servers; it has no login, so only the container itself can reach it.
   for (const server of readdirSync(join(DRAFT, 'servers')))
     appendFileSync(join(DRAFT, 'servers', server, 'server.conf'), 'http: "127.0.0.1:8222"\n')
-  // `billing` runs without an agent inside: the agent beside it sends it a signal when the files are new.
-  addTarget('billing', { type: 'signal', pidFile: '/run/billing/pid', signal: 'SIGHUP' })
+  // `billing` runs without an agent inside: the agent beside it asks whether it has moved, and looks what it serves.
+  const probe = { address: 'billing:8443', serverName: 'billing' }
+  addTarget('billing', { type: 'http', url: 'https://billing:8443/moved', probe })
 
   cpSync(DRAFT, HOME, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true })
   writeFileSync(FOUNDED, `${new Date().toISOString()}\n`, { flush: true })

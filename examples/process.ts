@@ -38,9 +38,3 @@ export async function every(ms: number, signal: AbortSignal, work: () => Promise
 }
 
 export const say = (event: object): void => console.log(JSON.stringify(event))
-
-/** Resolves when `signal` aborts. */
-export const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) =>
-    signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve(), { once: true }),
-  )

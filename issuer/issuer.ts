@@ -16,6 +16,7 @@ import { domainNames } from '../src/wire/names.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { EmbeddedAuthority } from './authority/embedded.ts'
+import { ControlConnection } from './control.ts'
 import { type IssuerEvent, Loop } from './loop.ts'
 import { handleOrder } from './orders.ts'
 import { Prober } from './prober.ts'
@@ -26,7 +27,7 @@ import { Turns, turnTime } from './turns.ts'
 
 export interface IssuerOptions {
   readonly config: IssuerConfig
-  /** The issuer's own identity, kept current by an agent beside it. */
+  /** The issuer's own identity, kept current by an agent beside it; the control connection follows it. */
   readonly identity: Identity
   readonly logger: Logger
   /** @default the embedded authority in `config.keys` */
@@ -37,8 +38,6 @@ export interface IssuerOptions {
 }
 
 export interface IssuerHandle extends AsyncDisposable {
-  /** Moves the control connection to the newest identity; the returned function closes the old one. */
-  renewConnection(): Promise<() => Promise<void>>
   /** Rejects when the issuer can not go on; resolves after `stop`. */
   readonly done: Promise<void>
   stop(): Promise<void>
@@ -99,6 +98,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
 
   let stored = false
   const link = new Link(async (avoid, signal) => {
+    const made = identity.current()
     const nc = await connectWith({
       servers: withLast(config.servers, avoid),
       noRandomize: avoid !== undefined,
@@ -108,6 +108,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
       name: `rotor-issuer-${config.name}`,
       inboxPrefix: names.inbox(config.name),
     })
+    control.opened(nc, made)
     try {
       // once: a later connection, in the middle of a rotation, must not wait for it
       if (!stored) await createStores(nc, names, config.replicas)
@@ -118,6 +119,8 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
       throw cause
     }
   }, logger)
+  const control = new ControlConnection(config.name, link, clock)
+  const part = identity.join(control)
   const answers: readonly Attachment[] = [
     (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
     (nc) =>
@@ -147,11 +150,11 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   ])
   done.catch(() => {})
   const handle: IssuerHandle = {
-    renewConnection: () => link.renew(),
     done,
     stop: async () => {
       stop.abort(new RotorError('ERR_ABORTED', 'the issuer was stopped'))
       await done.catch(() => {})
+      part()
     },
     [Symbol.asyncDispose]: () => handle.stop(),
   }

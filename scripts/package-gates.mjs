@@ -40,16 +40,16 @@ function pack(folder) {
 }
 
 /**
- * An empty project with the unpacked tarball and links to the declared dependencies only: one that is used but not
- * declared is not found. No second installation is needed.
- * @param {string} tarball @param {string} project
+ * An empty project with the unpacked tarball and links to these packages only: one that is used but not declared is
+ * not found. No second installation is needed.
+ * @param {string} tarball @param {string} project @param {readonly string[]} packages
  */
-function install(tarball, project) {
+function install(tarball, project, packages) {
   const modules = join(project, 'node_modules')
   const installed = join(modules, PACKAGE.name)
   mkdirSync(installed, { recursive: true })
   gate('tar', ['-xzf', tarball, '--strip-components=1', '-C', installed])
-  for (const name of Object.keys(PACKAGE.dependencies)) {
+  for (const name of packages) {
     mkdirSync(dirname(join(modules, name)), { recursive: true })
     symlinkSync(join(ROOT, 'node_modules', name), join(modules, name))
   }
@@ -57,16 +57,32 @@ function install(tarball, project) {
   return installed
 }
 
+/** Entries that are for users of an optional peer, and load with it only. */
+const NEEDS = { './undici': 'undici', './grpc': '@grpc/grpc-js' }
+
 /** @param {string} tarball @param {string} folder */
 function tryOut(tarball, folder) {
-  const project = join(folder, 'project')
-  const installed = install(tarball, project)
+  const dependencies = Object.keys(PACKAGE.dependencies)
+  const alone = join(folder, 'alone')
+  const installed = install(tarball, alone, dependencies)
   for (const entry of Object.keys(PACKAGE.exports).filter((key) => !key.endsWith('.json'))) {
-    const name = join(PACKAGE.name, entry)
-    const code = `if (Object.keys(await import('${name}')).length === 0) throw new Error('${name} exports nothing')`
-    gate(process.execPath, ['--input-type=module', '--eval', code], project)
+    const peer = Object.entries(NEEDS).find(([needs]) => needs === entry)?.[1]
+    if (peer === undefined) {
+      tryEntry(entry, alone)
+      continue
+    }
+    const project = join(folder, peer)
+    install(tarball, project, [...dependencies, peer])
+    tryEntry(entry, project)
   }
-  for (const file of Object.values(PACKAGE.bin)) gate(join(installed, String(file)), ['--version'], project)
+  for (const file of Object.values(PACKAGE.bin)) gate(join(installed, String(file)), ['--version'], alone)
+}
+
+/** @param {string} entry @param {string} project */
+function tryEntry(entry, project) {
+  const name = join(PACKAGE.name, entry)
+  const code = `if (Object.keys(await import('${name}')).length === 0) throw new Error('${name} exports nothing')`
+  gate(process.execPath, ['--input-type=module', '--eval', code], project)
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'rotor-gates-'))

@@ -1,6 +1,7 @@
 /** `nats-rotor`: what a service needs in its own process. */
 
-export { RebuiltConnection, type RebuiltConnectionOptions, type Use } from './connection/rebuild.ts'
+export { adopt, connect, type RotorConnectionOptions } from './connection/connect.ts'
+export type { FollowOptions, HandoffEvent } from './connection/following.ts'
 export { ERRORS, RotorError, type RotorErrorCode } from './errors.ts'
 export { HeldIdentity, type Identity, type IdentitySnapshot } from './identity/identity.ts'
 export { type ReadOptions, readIdentity } from './identity/read.ts'

@@ -11,7 +11,8 @@
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../../src/errors.ts'
 import { sleep } from '../../src/time.ts'
-import { FLOWS, type FlowReport, type LoadReport, loadNames, PEERS } from './flows.ts'
+import { type LoadClient, type Stores, storesOf } from './client.ts'
+import { FLOWS, type FlowReport, type LoadReport, loadNames, PEERS, REQUEST_PATIENCE } from './flows.ts'
 import { type LedgerNotes, type RequestCounts, readLedgers } from './ledger.ts'
 import { MovedSide } from './moved.ts'
 import { type PeersOptions, type PeersReport, untilAnswered } from './peers.ts'
@@ -28,20 +29,24 @@ export class Load implements AsyncDisposable {
   readonly #options: PeersOptions
   readonly #thread: CallThread
   readonly #moved: MovedSide
-  #nc: NatsConnection | null = null
+  #nc: LoadClient | null = null
   #began = 0
   #plainBefore = 0
 
   constructor(options: PeersOptions, thread: CallThread) {
     this.#options = options
     this.#thread = thread
-    this.#moved = new MovedSide({ names: loadNames(options.run), rate: options.rate })
+    const { run, rate, patience = REQUEST_PATIENCE } = options
+    this.#moved = new MovedSide({ names: loadNames(run), rate, patience })
   }
 
   /** As `Use` of a rebuilt connection: called for each connection that carries the service. */
-  readonly use = async (nc: NatsConnection): Promise<() => Promise<void>> => {
+  readonly use = (nc: NatsConnection): Promise<() => Promise<void>> => this.useClient(nc, storesOf(nc))
+
+  /** For a connection of another client. */
+  async useClient(nc: LoadClient, stores: Stores): Promise<() => Promise<void>> {
     this.#nc = nc
-    return await this.#moved.use(nc)
+    return await this.#moved.use(nc, stores)
   }
 
   /** Returns when all flows run at both ends; gaps count from then on. */
@@ -132,7 +137,7 @@ export class Load implements AsyncDisposable {
     }
   }
 
-  #connection(): NatsConnection {
+  #connection(): LoadClient {
     if (this.#nc === null) throw new TypeError('call use() with the connection first')
     return this.#nc
   }

@@ -2,11 +2,9 @@
  * The side that moves: everything a service may have on one connection. What it counts outlives a change of
  * connection, so the ways that make a new one are counted like those that keep it.
  */
-import { type ConsumerMessages, type JsMsg, jetstream } from '@nats-io/jetstream'
-import { Kvm, type KvWatchEntry } from '@nats-io/kv'
-import type { Msg, MsgCallback, NatsConnection } from '@nats-io/transport-node'
 import { sleep } from '../../src/time.ts'
-import { flowRates, type LoadNames, PEERS, REQUEST_PATIENCE, SERVICE_PEER } from './flows.ts'
+import type { LoadClient, LoadMessage, StoredEntry, Stores } from './client.ts'
+import { flowRates, type LoadNames, PEERS, SERVICE_PEER } from './flows.ts'
 import { Ledger, Requests } from './ledger.ts'
 import { keepPace } from './pace.ts'
 import { decodePayload, encodePayload } from './payload.ts'
@@ -15,6 +13,8 @@ export interface MovedOptions {
   readonly names: LoadNames
   /** Messages per second of the plain flow. */
   readonly rate: number
+  /** Milliseconds a request may take. */
+  readonly patience: number
 }
 
 /** Flows that arrive here. */
@@ -67,7 +67,7 @@ export class MovedSide {
    * Subscribes and begins; all subscriptions are at the server when it returns. The returned function stops what this
    * side does by itself. Subscriptions and the consumer end with the connection, best by `drain()`.
    */
-  readonly use = async (nc: NatsConnection): Promise<() => Promise<void>> => {
+  readonly use = async (nc: LoadClient, stores: Stores): Promise<() => Promise<void>> => {
     const { names } = this.#options
     const { ledgers } = this
     nc.subscribe(names.plain('*'), { callback: this.#count(ledgers.plain) })
@@ -81,8 +81,8 @@ export class MovedSide {
         message.respond(message.data)
       },
     })
-    await this.#consume(nc)
-    const stopWatching = await this.#watch(nc)
+    await this.#consume(stores)
+    const stopWatching = await this.#watch(stores)
     await nc.flush()
     const stop = new AbortController()
     const pace = this.#send(nc, AbortSignal.any([stop.signal, this.#finished.signal]))
@@ -94,31 +94,26 @@ export class MovedSide {
     }
   }
 
-  #count(ledger: Ledger): MsgCallback<Msg> {
+  #count(ledger: Ledger): (error: Error | null, message: LoadMessage) => void {
     return (error, message) => {
       if (error === null) take(ledger, message.data)
     }
   }
 
-  async #consume(nc: NatsConnection): Promise<ConsumerMessages> {
+  async #consume(stores: Stores): Promise<void> {
     const { names } = this.#options
-    const consumer = await jetstream(nc).consumers.get(names.stream, names.durable)
-    return await consumer.consume({
-      max_messages: 200,
-      callback: (message: JsMsg) => {
-        if (message.redelivered) this.#redelivered += 1
-        take(this.ledgers.jetstream, message.data)
-        message.ack()
-      },
+    await stores.consume(names.stream, names.durable, (message) => {
+      if (message.redelivered) this.#redelivered += 1
+      take(this.ledgers.jetstream, message.data)
+      message.ack()
     })
   }
 
   /** A new watch goes on behind the last revision that was seen. */
-  async #watch(nc: NatsConnection): Promise<() => Promise<void>> {
+  async #watch(stores: Stores): Promise<() => Promise<void>> {
     const { names } = this.#options
-    const kv = await new Kvm(nc).open(names.bucket)
     const resume = this.#revision > 0 ? { resumeFromRevision: this.#revision + 1 } : {}
-    const watch = await kv.watch({ key: names.key, ...resume })
+    const watch = await stores.watch(names.bucket, { key: names.key, ...resume })
     const reading = (async () => {
       for await (const entry of watch) this.#see(entry)
     })()
@@ -128,12 +123,12 @@ export class MovedSide {
     }
   }
 
-  #see({ revision, value }: KvWatchEntry): void {
+  #see({ revision, value }: StoredEntry): void {
     this.#revision = Math.max(this.#revision, revision)
     take(this.ledgers.kv, value)
   }
 
-  async #send(nc: NatsConnection, signal: AbortSignal): Promise<void> {
+  async #send(nc: LoadClient, signal: AbortSignal): Promise<void> {
     const { names, rate } = this.#options
     const rates = flowRates(rate)
     while (!this.#sending && !signal.aborted) await sleep(5, signal).catch(() => {})
@@ -155,10 +150,10 @@ export class MovedSide {
     )
   }
 
-  async #ask(nc: NatsConnection, sequence: number): Promise<boolean> {
-    const { names } = this.#options
+  async #ask(nc: LoadClient, sequence: number): Promise<boolean> {
+    const { names, patience: timeout } = this.#options
     const body = encodePayload(0, sequence)
-    const answer = await nc.request(names.echo(SERVICE_PEER), body, { timeout: REQUEST_PATIENCE })
+    const answer = await nc.request(names.echo(SERVICE_PEER), body, { timeout })
     return decodePayload(answer.data)?.sequence === sequence
   }
 }

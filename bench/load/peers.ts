@@ -8,6 +8,7 @@ import { connect, type Msg, type NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../../src/errors.ts'
 import { retry } from '../../src/tasks.ts'
 import { sleep } from '../../src/time.ts'
+import type { LoadClient } from './client.ts'
 import type { PeerAccess } from './cluster.ts'
 import {
   DISTANT_PEER,
@@ -30,6 +31,8 @@ export interface PeersOptions {
   /** One for each peer. */
   readonly addresses: readonly string[]
   readonly access: PeerAccess
+  /** Milliseconds a request of either side may take. @default 2000 */
+  readonly patience?: number
 }
 
 export interface PeersReport {
@@ -215,9 +218,10 @@ export class Peers implements AsyncDisposable {
   }
 
   #ask(nc: NatsConnection, peer: number): void {
+    const timeout = this.#options.patience ?? REQUEST_PATIENCE
     this.#asked[peer]?.start(async (sequence) => {
       const body = encodePayload(peer, sequence)
-      const answer = await nc.request(this.#names.echo('moved'), body, { timeout: REQUEST_PATIENCE })
+      const answer = await nc.request(this.#names.echo('moved'), body, { timeout })
       return Buffer.from(body).equals(answer.data)
     })
   }
@@ -292,7 +296,7 @@ export async function connectPeer(
 }
 
 /** Asks until there is an answer. */
-export async function untilAnswered(nc: NatsConnection, subject: string): Promise<void> {
+export async function untilAnswered(nc: Pick<LoadClient, 'request'>, subject: string): Promise<void> {
   const deadline = performance.now() + READY_WITHIN
   for (;;) {
     try {

@@ -130,6 +130,5 @@ ${table([
     server.name,
     `nats-server ${server.version} serves a leaf of epoch ${server.servedEpoch}`,
   ]),
-])}
-Core messages published while a service is between two connections do not reach it: see "Limits" in README.md.`
+])}`
 }

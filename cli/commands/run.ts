@@ -1,7 +1,7 @@
 /** `rotor issuer` and `rotor agent`: the two long-running processes. */
 import { dirname, join } from 'node:path'
 import { type Command, Option } from 'commander'
-import { type AgentEvent, connectionTarget, readAgentConfig, startAgent } from '../../agent/index.ts'
+import { type AgentEvent, readAgentConfig, startAgent } from '../../agent/index.ts'
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { makeLogger } from '../../src/log.ts'
 import { formatInstant } from '../../src/time.ts'
@@ -35,22 +35,12 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
       )
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
       const logger = makeLogger({ level: options.logLevel, name: 'issuer' })
-      let issuer: IssuerHandle | null = null
       const agent = await startAgent({
         config: agentConfig,
         logger,
-        targets: [
-          connectionTarget('issuer', {
-            move: async () => {
-              if (issuer === null) return 'not connected yet'
-              const retire = await issuer.renewConnection()
-              await retire()
-              return 'the control connection was opened anew'
-            },
-          }),
-        ],
         onEvent: (event) => agentEvent(output, config.name, event),
       })
+      let issuer: IssuerHandle
       try {
         issuer = await startIssuer({
           config,

@@ -37,7 +37,10 @@ export async function connect(options: RotorConnectionOptions): Promise<NatsConn
     throw new RotorError('ERR_CONFIG_INVALID', 'servers, port: expected one of the two, found both')
   const twice = Object.entries(tls).find(([option, value]) => option in OURS && value !== undefined)?.[0]
   if (twice !== undefined)
-    throw new RotorError('ERR_CONFIG_INVALID', `tls.${twice}: expected nothing, as it comes from the identity`)
+    throw new RotorError(
+      'ERR_CONFIG_INVALID',
+      `tls.${twice}: expected nothing, as it comes from the identity`,
+    )
   const handshakeFirst = tls.handshakeFirst === true
   const nc = await connectWith({
     ignoreClusterUpdates: false,
@@ -67,6 +70,11 @@ export async function adopt(
   if (known !== undefined) return known
   const { signal = new AbortController().signal, ...rest } = options
   const settings = settingsOf(nc)
+  if (nc.isClosed() || nc.isDraining())
+    throw new RotorError(
+      'ERR_HANDOFF_FAILED',
+      'expected an open connection, found one that is closed or draining',
+    )
   const before = settings.tls
   const servers = [settings.servers ?? []].flat()
   settings.tls = Object.assign(natsTls(identity, servers), foreign(Object(before)))
@@ -83,10 +91,13 @@ export async function adopt(
   }
 }
 
+const METHODS = ['closed', 'isClosed', 'isDraining', 'flush', 'reconnect', 'publish', 'status']
+
 /** The options that the client asks at each dial (nats-facts 5.1). */
 function settingsOf(nc: object): { tls?: unknown; servers?: string | string[] } {
   const options: unknown = Reflect.get(nc, 'options')
-  if (typeof options === 'object' && options !== null) return options
+  const isClient = METHODS.every((method) => typeof Reflect.get(nc, method) === 'function')
+  if (isClient && typeof options === 'object' && options !== null) return options
   throw new RotorError(
     'ERR_HANDOFF_FAILED',
     'expected a connection of @nats-io/transport-node 3.x or nats 2.29, found another object',

@@ -254,7 +254,8 @@ export class Dial {
   }
 }
 
-function endingOf(error: Error & { code?: unknown }): Ending {
+/** An error of a socket in plain words. */
+export function endingOf(error: Error & { code?: unknown }): Ending {
   const code = typeof error.code === 'string' ? error.code : ''
   // ERR_SSL_TLSV1_ALERT_UNKNOWN_CA, ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED: the names differ with the OpenSSL version
   const alert = /_ALERT_([A-Z_]+)$/.exec(code)?.[1]?.toLowerCase().replaceAll('_', ' ') ?? null

@@ -106,6 +106,24 @@ describe('five rotations in a row under 2,000 messages a second', { timeout: 300
     )
   })
 
+  test('core messages: published = received, none lost, none twice, none out of order', () => {
+    const core = summary.core as Figures & { readonly reordered: number }
+    assert.deepEqual(core, {
+      published: core.published,
+      received: core.published,
+      lost: 0,
+      duplicated: 0,
+      reordered: 0,
+    })
+    assert.ok(core.published > ROTATIONS * EPOCH_SECONDS, `${core.published} messages are a traffic`)
+  })
+
+  test('requests: each was made once and answered', () => {
+    const { sent, failed } = summary.requests as { readonly sent: number; readonly failed: number }
+    assert.ok(sent > ROTATIONS * EPOCH_SECONDS, `${sent} requests are a traffic`)
+    assert.equal(failed, 0)
+  })
+
   test('after each rotation every listener of every server served a leaf of the new authority', async () => {
     assert.ok(looks.length >= ROTATIONS)
     for (const { epoch, seen } of looks) {

@@ -9,7 +9,7 @@
  * publish-bundle" and so on.
  */
 import { createInterface } from 'node:readline'
-import { connectionTarget, readAgentConfig, startAgent } from '../../agent/index.ts'
+import { readAgentConfig, startAgent } from '../../agent/index.ts'
 import { type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { makeLogger } from '../../src/log.ts'
 
@@ -22,15 +22,9 @@ const reached = (here: string): void => {
 }
 
 let issuer: IssuerHandle | null = null
-const move = async () => {
-  const retire = await issuer?.renewConnection()
-  await retire?.()
-  return 'moved'
-}
 const agent = await startAgent({
   config: await readAgentConfig(role === 'issuer' ? agentConfig : config),
   logger,
-  targets: role === 'issuer' ? [connectionTarget('issuer', { move })] : [],
   onEvent: (event) => {
     if (role === 'agent') reached(event.type === 'step' ? event.step : event.type)
   },

@@ -9,7 +9,6 @@ import type { NatsConnection } from '@nats-io/transport-node'
 import {
   type AgentEvent,
   type AgentHandle,
-  connectionTarget,
   readAgentConfig,
   startAgent,
   type Target,
@@ -97,12 +96,7 @@ export class RunningDomain implements AsyncDisposable {
   /** Starts the issuer and the agent beside it. */
   async startIssuer(policy: RotationPolicy = {}): Promise<IssuerHandle> {
     const config = await readIssuerConfig(this.local.founded.issuerConfig)
-    const move = async () => {
-      const retire = await this.#issuer?.renewConnection()
-      await retire?.()
-      return 'moved'
-    }
-    const agent = await this.startAgent(ISSUER, [connectionTarget(ISSUER, { move })])
+    const agent = await this.startAgent(ISSUER)
     this.#issuer = await startIssuer({
       config: { ...config, policy: { ...config.policy, ...policy } },
       identity: agent.identity,

@@ -4,19 +4,20 @@ const waiting = new WeakMap<Promise<unknown>, Set<() => void>>()
 
 /** Calls `then` when `end` is settled, unless it was told to forget before. */
 export function onEnd(end: Promise<unknown>, then: () => void): () => void {
-  let calls = waiting.get(end)
-  if (calls === undefined) {
-    const all = new Set<() => void>()
-    calls = all
-    waiting.set(end, all)
-    const tell = () => {
-      for (const call of [...all]) call()
-    }
-    end.then(tell, tell)
-  }
-  const registered = calls
-  registered.add(then)
+  const calls = waiting.get(end) ?? listen(end)
+  calls.add(then)
   return () => {
-    registered.delete(then)
+    calls.delete(then)
   }
+}
+
+/** On its own, so that what stays with `end` sees nothing of the first caller: that would keep all of its handoff alive. */
+function listen(end: Promise<unknown>): Set<() => void> {
+  const calls = new Set<() => void>()
+  waiting.set(end, calls)
+  const tell = () => {
+    for (const call of [...calls]) call()
+  }
+  end.then(tell, tell)
+  return calls
 }

@@ -4,13 +4,14 @@
  */
 import type { Duration } from '../../time.ts'
 import { Gate } from './gate.ts'
-import type {
-  ClientProtocol,
-  ClientTransport,
-  Dispatcher,
-  Frame,
-  FrameKinds,
-  Internals,
+import {
+  type ClientProtocol,
+  type ClientTransport,
+  type Dispatcher,
+  discard,
+  type Frame,
+  type FrameKinds,
+  type Internals,
 } from './internals.ts'
 import type { MessageFrame } from './overlap.ts'
 import { within } from './patience.ts'
@@ -28,12 +29,14 @@ export class FirstConnection implements Dispatcher {
   readonly #protocol: ClientProtocol
   readonly #kinds: FrameKinds
   readonly #timeout: Duration
-  readonly #onMessage: (frame: MessageFrame) => boolean
+  #onMessage: (frame: MessageFrame) => boolean
   readonly #dead = Promise.withResolvers<void>()
   readonly #onClose = () => this.#dead.resolve()
   #frames = 0
   #own: OwnPing[] = []
   #gate: Gate | null = null
+  #isLeft = false
+  readonly #left = Promise.withResolvers<void>()
   /** PINGs of the client on this connection that have no answer yet; counted while its new ones are held. */
   #clientPings = 0
   #closeListeners: CloseListener[] = []
@@ -50,6 +53,14 @@ export class FirstConnection implements Dispatcher {
     this.#timeout = timeout
     this.#onMessage = onMessage
     protocol.parser.dispatcher = this
+  }
+
+  /** Returns when a handoff that was given up has its PONGs on this connection: they would be taken for ours. */
+  static async free({ parser: { dispatcher } }: ClientProtocol, timeout: Duration): Promise<void> {
+    if (!(dispatcher instanceof FirstConnection)) return
+    const late = () =>
+      new Error(`no PONG within ${timeout} ms on the connection in use, since the last handoff`)
+    await within(dispatcher.#left.promise, timeout, late, () => dispatcher.#frames)
   }
 
   push(frame: Frame): void {
@@ -90,8 +101,9 @@ export class FirstConnection implements Dispatcher {
 
   /** The client goes on with this connection as if nothing had been. */
   letGo(): void {
-    const protocol = this.#protocol
-    if (protocol.parser.dispatcher === this) protocol.parser.dispatcher = protocol
+    this.#isLeft = true
+    this.#onMessage = () => true
+    this.#leave()
     this.open()
   }
 
@@ -109,10 +121,19 @@ export class FirstConnection implements Dispatcher {
     if (gate.disconnectAsked || ended) this.transport.disconnect()
   }
 
-  /** The other connection is in use: this one has nothing more to say. */
+  /** The other connection is in use, or none any more: this one has nothing more to say. */
   discard(): void {
+    this.#dead.resolve()
     this.transport.socket?.off('close', this.#onClose)
-    this.transport.discard()
+    discard(this.transport)
+  }
+
+  /** Not before our own PINGs are answered: the client would take the PONGs for those of its own. */
+  #leave(): void {
+    const { parser } = this.#protocol
+    if (this.#own.length > 0) return
+    if (parser.dispatcher === this) parser.dispatcher = this.#protocol
+    this.#left.resolve()
   }
 
   #isOurs(): boolean {
@@ -120,6 +141,7 @@ export class FirstConnection implements Dispatcher {
     if (next?.ahead === 0) {
       this.#own.shift()
       next.answered()
+      if (this.#isLeft) this.#leave()
       return true
     }
     for (const ping of this.#own) ping.ahead -= 1

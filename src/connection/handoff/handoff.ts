@@ -16,6 +16,7 @@ import type {
   Internals,
 } from './internals.ts'
 import { type MessageFrame, Overlap } from './overlap.ts'
+import { within } from './patience.ts'
 import { SecondConnection } from './second.ts'
 import {
   changes,
@@ -65,6 +66,8 @@ const TRIES = 4
 /** Milliseconds for a PONG of a connection that is not behind, and how often that is looked for. */
 const CALM: Duration = 25
 const LOOKS_FOR_CALM = 10
+/** Tries to find a moment without messages that are equal to others of a moment ago. */
+const COMPARISONS = 5
 
 /**
  * Moves the connection to one that is dialled with `tls`. Throws why not; the service then goes on with what it had.
@@ -133,6 +136,7 @@ class Move {
   async run(): Promise<Handoff> {
     const began = performance.now()
     this.#mayGoOn()
+    await this.#unlessStopped(FirstConnection.free(this.#protocol, this.#timeout))
     const second = await this.#dial()
     const dialled = performance.now()
     const first = new FirstConnection(this.#internals, this.#timeout, (frame) => this.#onFirst(frame))
@@ -140,7 +144,11 @@ class Move {
     const unlinkEnd = onEnd(second.transport.closed(), () =>
       this.#stop.abort(new Error('the new connection was lost')),
     )
-    this.#forget.push(unlinkEnd)
+    const end = () => {
+      first.discard()
+      second.discard()
+    }
+    this.#forget.push(unlinkEnd, onEnd(this.#protocol.closed, end))
     let held: Held | null = null
     try {
       // Our own messages, sent on the first, would come back on the second: nothing is sent while both are there.
@@ -200,13 +208,35 @@ class Move {
   ): Promise<void> {
     const sids = subscriptions.map(({ sid }) => sid)
     for (const sid of sids) this.#plain.add(sid)
+    // The first must have them before the second has: what comes to the second alone would be dropped, and the first
+    // message of a JetStream consumer comes as soon as anybody has subscribed.
+    this.#protocol.flushPending()
+    await this.#unlessStopped(first.ping())
+    await this.#settle()
+    this.#overlap.open(sids)
     await this.#unlessStopped(second.ping(subscribe(subscriptions)))
     await this.#settle()
     await this.#unlessStopped(first.ping())
     this.#overlap.note(sids)
+    // another server may be later with copies of what was delivered before: they are dropped as long as nothing is held
+    await this.#settle()
     await this.#unlessStopped(second.ping())
     this.#mayGoOn()
     this.#overlap.hold(sids)
+    await this.#compare(first)
+  }
+
+  /** How often did messages come that are equal? Copies by way of another server may take any time: no telling there. */
+  async #compare(first: FirstConnection): Promise<void> {
+    if (!this.#sameServer) return
+    for (let left = COMPARISONS; left > 0 && this.#overlap.unsure; left -= 1) {
+      const done = this.#overlap.compare()
+      // two, because a delivery can trail the first PONG
+      await this.#unlessStopped(first.ping())
+      await this.#unlessStopped(first.ping())
+      done()
+    }
+    this.#mayGoOn()
   }
 
   /** Everything that waits in the first connection when its frames are held prolongs the cut: look for a better moment. */
@@ -282,8 +312,10 @@ class Move {
     const sids = this.#protocol.subscriptions.all().map(({ sid }) => sid)
     try {
       // Queue subscriptions first. Deliveries that were matched before an UNSUB can trail its PONG: two of them.
+      const done = this.#sameServer ? this.#overlap.compare() : () => {}
       await first.ping(unsubscribe([...this.#queue, ...sids.filter((sid) => !this.#queue.has(sid))]))
       await first.ping()
+      done()
     } catch {
       // It is dead, and said what it could.
     }
@@ -291,7 +323,7 @@ class Move {
       await second.ping()
     } catch (cause) {
       this.#backToFirst(first, second)
-      throw cause
+      throw this.#protocol.isClosed() ? new Error('the connection was closed') : cause
     }
     this.#takeOver(first, second)
   }
@@ -319,10 +351,14 @@ class Move {
   #lateCopies(second: SecondConnection): Dispatcher {
     const protocol = this.#protocol
     const { message } = this.#internals.kinds
-    const until = performance.now() + this.#dwell
+    let isOver = false
+    // what waits in the socket while the service is busy is not late
+    within(second.over, this.#dwell, () => new Error('no copies any more')).catch(() => {
+      isOver = true
+    })
     return {
       push: (frame) => {
-        if (performance.now() > until) second.parser.dispatcher = protocol
+        if (isOver) second.parser.dispatcher = protocol
         else if (frame.kind === message && this.#plain.has(frame.msg?.sid ?? -1)) {
           if (this.#overlap.isCopy(frame as MessageFrame)) return
         }

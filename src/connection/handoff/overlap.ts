@@ -12,8 +12,10 @@
  * becomes a member: from there on the group's messages wait on both, and a plain subscription on the second to the same
  * subject, the reference, says which came first. It may see messages for other members: those are nobody's here.
  *
- * Messages are the same when sid, subject, reply, headers and payload are. When several are, byte by byte, it can not
- * be told which of them came twice: then as many are dropped as surely did, and the others are delivered. Never lost.
+ * Messages are the same when sid, subject, reply, headers and payload are. When several are, byte by byte, those that
+ * the first connection delivered just before `note` may have copies or not. `compare` narrows it: what the second has
+ * got when a PING is sent on the first, the first has delivered when the PONG comes. One moment without such a message
+ * tells for sure; without one, as many are dropped as surely came twice, and the others are delivered. Never lost.
  */
 import type { ClientMessage, Frame } from './internals.ts'
 
@@ -31,11 +33,21 @@ interface Arrival {
   readonly frame: MessageFrame
 }
 
+/** A message that came between `open` and `note`, counted since `open`. */
+interface Early {
+  first: number
+  second: number
+  /** Of those on the first connection, so many at most have no copy on the second. */
+  alone: number
+}
+
 export class Overlap {
+  readonly #open = new Set<number>()
   readonly #noted = new Set<number>()
   readonly #holding = new Set<number>()
   /** Deliveries of the first connection minus copies of the second that are dropped anyway, for each message. */
   readonly #balance = new Map<string, number>()
+  readonly #early = new Map<string, Early>()
   #held: Arrival[] = []
   /** Messages of queue groups that came on the first connection and wait. */
   #kept: MessageFrame[] = []
@@ -59,6 +71,26 @@ export class Overlap {
     return this.#matched
   }
 
+  /** Are there messages of which it is not known how often they came twice? */
+  get unsure(): boolean {
+    for (const { alone, second } of this.#early.values()) if (alone > 0 && second > 0) return true
+    return false
+  }
+
+  /** The second connection is going to have these. */
+  open(sids: Iterable<number>): void {
+    for (const sid of sids) this.#open.add(sid)
+  }
+
+  /** Called when a PING is sent on the first connection; what it returns is called when that is answered. Same server only. */
+  compare(): () => void {
+    const before = [...this.#early.values()].map((early) => ({ early, second: early.second }))
+    return () => {
+      for (const { early, second } of before)
+        early.alone = Math.max(0, Math.min(early.alone, early.first - second))
+    }
+  }
+
   note(sids: Iterable<number>): void {
     for (const sid of sids) this.#noted.add(sid)
   }
@@ -69,17 +101,28 @@ export class Overlap {
 
   /** The first connection delivered this one. */
   delivered({ msg, data }: MessageFrame): void {
-    if (this.#noted.has(msg.sid)) this.#count(keyOf(msg, data), 1)
+    const { sid } = msg
+    const isNoted = this.#noted.has(sid)
+    if (!isNoted && !this.#open.has(sid)) return
+    const key = keyOf(msg, data)
+    const early = this.#earlyOf(key, sid)
+    if (early !== undefined) {
+      early.first += 1
+      if (!isNoted) early.alone += 1
+    }
+    this.#count(key, 1)
   }
 
   /** The second connection got this one. */
   arrived(frame: MessageFrame): void {
     const { msg, data } = frame
-    if (!this.#holding.has(msg.sid)) {
-      this.#count(keyOf(msg, data), -1)
-      return
-    }
-    this.#hold('plain', frame)
+    const isHeld = this.#holding.has(msg.sid)
+    if (isHeld) this.#hold('plain', frame)
+    if (isHeld && this.#early.size === 0) return
+    const key = keyOf(msg, data)
+    const early = this.#earlyOf(key, msg.sid)
+    if (early !== undefined) early.second += 1
+    if (!isHeld) this.#count(key, -1)
   }
 
   /** The second connection got this one as a member of its group. */
@@ -109,26 +152,35 @@ export class Overlap {
   }
 
   #release(plain: (arrival: Arrival) => boolean): MessageFrame[] {
+    for (const [key, { alone }] of this.#early) {
+      for (let i = 0; i < alone; i++) this.#count(key, -1)
+      this.#keyBytes -= key.length
+    }
+    this.#early.clear()
     const held = this.#held
-    const waiting = new Map<string, MessageFrame[]>()
+    const waiting = new Map<string, MessageFrame[][]>()
     for (const { role, frame } of held) {
       if (role === 'reference') waiting.set(keyOf(frame.msg, frame.data), [])
     }
     const out: MessageFrame[] = []
+    let run = out
     for (const frame of this.#kept) {
-      // what the reference has not seen is older than it
+      // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
       const places = waiting.get(keyOf(frame.msg, frame.data))
-      if (places === undefined) out.push(frame)
-      else places.push(frame)
+      if (places !== undefined) {
+        run = []
+        places.push(run)
+      }
+      run.push(frame)
     }
     for (const arrival of held) {
       const { role, frame } = arrival
       if (role === 'member' || (role === 'plain' && plain(arrival))) out.push(frame)
       if (role !== 'reference') continue
       const kept = waiting.get(keyOf(frame.msg, frame.data))?.shift()
-      if (kept !== undefined) out.push(kept)
+      if (kept !== undefined) out.push(...kept)
     }
-    for (const rest of waiting.values()) out.push(...rest)
+    for (const rest of waiting.values()) out.push(...rest.flat())
     this.#held = []
     this.#kept = []
     this.#heldBytes = 0
@@ -148,6 +200,15 @@ export class Overlap {
     this.#count(key, -1)
     this.#matched += 1
     return true
+  }
+
+  #earlyOf(key: string, sid: number): Early | undefined {
+    const known = this.#early.get(key)
+    if (known !== undefined || this.#noted.has(sid) || !this.#open.has(sid)) return known
+    const early = { first: 0, second: 0, alone: 0 }
+    this.#early.set(key, early)
+    this.#keyBytes += key.length
+    return early
   }
 
   #count(key: string, by: 1 | -1): void {

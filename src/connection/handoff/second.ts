@@ -4,6 +4,7 @@
  */
 import { RotorError } from '../../errors.ts'
 import { OpenedSockets } from '../../nats/sockets.ts'
+import { endingOf } from '../../probe/dial.ts'
 import type { Duration } from '../../time.ts'
 import {
   type ClientOptions,
@@ -12,6 +13,7 @@ import {
   type ClientTransport,
   type DialTarget,
   type Dispatcher,
+  discard,
   type Frame,
   type FrameKinds,
   type Internals,
@@ -76,7 +78,7 @@ export class SecondConnection implements Dispatcher {
     } catch (cause) {
       second.discard()
       sockets.destroy()
-      throw cause
+      throw inWords(cause)
     } finally {
       signal.removeEventListener('abort', giveUp)
       sockets.release()
@@ -114,6 +116,8 @@ export class SecondConnection implements Dispatcher {
   handOver(protocol: ClientProtocol, to: Dispatcher): void {
     const { transport, parser } = this
     parser.dispatcher = to
+    // This object lives as long as its transport; the handoff, and with it the connection before this one, does not.
+    this.onMessage = () => {}
     protocol.parser = parser
     protocol.transport = transport
     // As ProtocolHandler.prepare does for a connection it dials itself.
@@ -126,7 +130,7 @@ export class SecondConnection implements Dispatcher {
 
   discard(): void {
     this.#fail(new Error('given up'))
-    this.transport.discard()
+    discard(this.transport)
   }
 
   push(frame: Frame): void {
@@ -181,7 +185,7 @@ export class SecondConnection implements Dispatcher {
       this.transport.disconnect()
     })
     void this.transport.closed().then((cause) => {
-      this.#fail(cause instanceof Error ? cause : new Error('the server closed the connection'))
+      this.#fail(cause instanceof Error ? inWords(cause) : new Error('the server closed the connection'))
     })
   }
 
@@ -189,6 +193,14 @@ export class SecondConnection implements Dispatcher {
     this.#failure ??= error
     this.#over.reject(this.#failure)
   }
+}
+
+/** A TLS alert is the server's word, which OpenSSL tells as a place in its own code. */
+function inWords<T>(error: T): T | Error {
+  const ending = error instanceof Error ? endingOf(error) : null
+  return ending === null || ending.alert === null
+    ? error
+    : new Error(`the server refused the new certificate: ${ending.reason}`, { cause: error })
 }
 
 /** CONNECT as the client words it (nats-core `Connect`); the authenticator is asked again, with this server's nonce. */

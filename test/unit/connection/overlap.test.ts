@@ -195,6 +195,16 @@ describe('two members of a queue group that are one service', () => {
     assert.deepEqual(overlap.merge(), [])
   })
 
+  test('keep their order when the second connection, and the reference with it, ends before the first', () => {
+    const overlap = new Overlap()
+    for (const payload of ['0', '2', '4', '5']) overlap.keep(frame(payload))
+    for (const payload of ['1', '2', '3', '4']) {
+      overlap.seen(frame(payload))
+      if (payload === '1' || payload === '3') overlap.arrivedForGroup(frame(payload))
+    }
+    assert.deepEqual(overlap.mergeGroups().map(textOf), ['0', '1', '2', '3', '4', '5'])
+  })
+
   test('lose nothing without a reference', () => {
     const overlap = new Overlap()
     overlap.arrivedForGroup(frame('1'))

@@ -1,0 +1,126 @@
+/** What a handoff does not do: remember without bound, take what is no connection, or mix two sources of material. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { NatsConnection } from '@nats-io/transport-node'
+import { adopt, connect, type RotorConnectionOptions } from '../../src/connection/connect.ts'
+import { HeldIdentity } from '../../src/identity/identity.ts'
+import { connectWith } from '../../src/nats/connect.ts'
+import { type MovingServer, startMovingServer, startService } from '../support/moving.ts'
+import { at, type Step } from '../support/steps.ts'
+
+let moving: MovingServer
+let peer: NatsConnection
+before(async () => {
+  moving = await startMovingServer()
+  peer = await moving.peer()
+})
+after(async () => await moving[Symbol.asyncDispose]())
+
+describe('messages that pile up before the cut', () => {
+  const KIB = 1024
+  const limits = [
+    { what: 'a small limit', limit: 64 * KIB, size: KIB, count: 200 },
+    { what: 'the limit by default', limit: undefined, size: 64 * KIB, count: 160 },
+  ]
+  /** Where they are counted, and where they are held. */
+  const steps: readonly Step[] = ['the first is asked what it delivered', 'the second joins the queue groups']
+  for (const { what, limit, size, count } of limits) {
+    for (const step of steps) {
+      test(`${what} is kept to when ${step}: it gives up, and each message comes once`, async () => {
+        const { proxy, first, second } = moving
+        const handoff = limit === undefined ? { timeout: 20_000 } : { timeout: 20_000, limit }
+        await using service = await startService(proxy, first, { handoff })
+        const { nc } = service
+        const seen: number[] = []
+        nc.subscribe('pile', { callback: (_, { data }) => void seen.push(Buffer.from(data).readUInt32BE()) })
+        nc.subscribe('group', { queue: 'q', callback: () => {} })
+        await nc.flush()
+        // the old connection brings nothing, and the new one is not asked
+        const { reached } = at(proxy, step, (old, next) => {
+          old.down.stall()
+          next.up.stall()
+        })
+        const moved = service.move(second)
+        await reached
+        for (let i = 0; i < count; i++) {
+          const body = Buffer.alloc(size)
+          body.writeUInt32BE(i)
+          peer.publish('pile', body)
+        }
+        await peer.flush()
+        // the server has sent it all, and only then hears what the new one asks
+        proxy.links.at(-1)?.up.resume()
+        const event = await moved
+        assert.equal(event.ok, false)
+        assert.match(event.reason ?? '', new RegExp(`more than ${limit ?? 8 * KIB * KIB} bytes`))
+        proxy.calm()
+        // its PONG comes behind all that was stalled, and behind the one for the handoff
+        await nc.flush()
+        assert.deepEqual(
+          seen,
+          Array.from({ length: count }, (_, i) => i),
+        )
+        assert.equal((await service.move(second)).ok, true)
+        await nc.flush()
+        assert.equal(seen.length, count)
+      })
+    }
+  }
+})
+
+describe('what is no connection that can be moved', () => {
+  test('adopt() refuses it with a reason', async () => {
+    const identity = new HeldIdentity(moving.first)
+    const closed = await connectWith({ servers: [moving.wire.address], identity })
+    await closed.close()
+    const wrong: Record<string, { nc: object; reason: RegExp }> = {
+      'a closed one': { nc: closed, reason: /closed/ },
+      'another object': { nc: {}, reason: /found another object/ },
+      'another object with options': { nc: { options: {} }, reason: /found another object/ },
+    }
+    for (const [what, { nc, reason }] of Object.entries(wrong)) {
+      await assert.rejects(adopt(nc as NatsConnection, identity), (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'ERR_HANDOFF_FAILED', what)
+        assert.match(error.message, reason, what)
+        return true
+      })
+    }
+    assert.deepEqual(identity.followers(), [])
+  })
+})
+
+describe('material that does not come from the identity', () => {
+  test('is refused by connect()', async () => {
+    const { first, wire } = moving
+    const own = {
+      key: first.key,
+      cert: first.certificate,
+      ca: first.ca,
+      keyFile: 'tls.key',
+      secureContext: {},
+    }
+    for (const [name, value] of Object.entries(own)) {
+      const tls = { [name]: value }
+      const options = {
+        servers: wire.address,
+        identity: new HeldIdentity(first),
+        tls,
+      } as RotorConnectionOptions
+      await assert.rejects(connect(options), (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'ERR_CONFIG_INVALID')
+        assert.match(error.message, new RegExp(`tls\\.${name}`))
+        return true
+      })
+    }
+  })
+
+  test('options of TLS that say nothing of it are taken', async () => {
+    const { first, wire } = moving
+    const tls = { minVersion: 'TLSv1.3', key: undefined } as unknown as NonNullable<
+      RotorConnectionOptions['tls']
+    >
+    const nc = await connect({ servers: wire.address, identity: new HeldIdentity(first), tls })
+    await nc.flush()
+    await nc.close()
+  })
+})
