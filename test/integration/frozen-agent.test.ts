@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Child } from '../../demo/child.ts'
+import { connect } from '../../src/connection/connect.ts'
 import type { Overview } from '../../src/domain/overview.ts'
 import { epochAt, epochStart } from '../../src/schedule.ts'
 import { parseCertificate } from '../../src/trust/certificate.ts'
@@ -157,6 +158,13 @@ test('a server whose agent is frozen past the end of its leaf takes no other nod
   for (const name of ['nats-2', 'nats-3', 'orders']) await domain.startAgent(name)
   const frozen = await domain.local.startAgent('nats-1')
   await domain.settled([...others, 'nats-1'], (overview) => overview.active > 0)
+  // a service in library mode, and its connection is to the server that will be left behind
+  const servers = domain.local.plans.map(({ host, clientPort }) => `${host}:${clientPort}`)
+  const held = domain.agents.get('orders')?.identity
+  assert.ok(held)
+  const inboxPrefix = domain.names.inbox('orders')
+  const nc = await connect({ servers, noRandomize: true, identity: held, name: 'orders', inboxPrefix })
+  assert.equal(nc.getServer(), servers[0])
   frozen.kill('SIGSTOP')
   try {
     const material = await domain.identity('orders')
@@ -178,7 +186,12 @@ test('a server whose agent is frozen past the end of its leaf takes no other nod
         .map(({ result }) => ({ trusted: result.trusted, accepted: result.accepted }))
       assert.deepEqual(results, Array(2).fill({ trusted: true, accepted: true }), name)
     }
+    assert.ok(servers.slice(1).includes(nc.getServer()), `moved away to ${nc.getServer()}`)
+    const { leaf } = held.current()
+    await eventually(() => held.usage().every((one) => one.leaf === leaf.sha256), { timeout: PATIENCE })
+    await nc.flush()
   } finally {
+    await nc.close()
     frozen.kill('SIGCONT')
   }
 })

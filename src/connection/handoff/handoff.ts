@@ -2,7 +2,6 @@
  * Moves a live connection to new TLS material without a gap: STATES.md beside this file says each step, what the
  * service can notice of it, and what happens when it fails.
  */
-import { isIP } from 'node:net'
 import { type Duration, sleep } from '../../time.ts'
 import { onEnd } from './ends.ts'
 import { FirstConnection } from './first.ts'
@@ -11,13 +10,13 @@ import type {
   ClientOptions,
   ClientProtocol,
   ClientSubscription,
-  DialTarget,
-  Dispatcher,
   Internals,
+  KnownServer,
 } from './internals.ts'
+import { withoutLateCopies } from './late-copies.ts'
 import { type MessageFrame, Overlap } from './overlap.ts'
-import { within } from './patience.ts'
-import { SecondConnection } from './second.ts'
+import { reach } from './reach.ts'
+import type { SecondConnection } from './second.ts'
 import {
   changes,
   referenceOf,
@@ -112,6 +111,8 @@ class Move {
   readonly #references = new Map<number, number>()
   readonly #groupOrder: boolean
   #sameServer = true
+  /** The server of the client's list that the second connection is to, when it is not the one in use. */
+  #elsewhere: KnownServer | null = null
 
   constructor(internals: Internals, isDraining: () => boolean, tls: object, options: HandoffOptions) {
     const { protocol } = internals
@@ -137,7 +138,13 @@ class Move {
     const began = performance.now()
     this.#mayGoOn()
     await this.#unlessStopped(FirstConnection.free(this.#protocol, this.#timeout))
-    const second = await this.#dial()
+    const { second, sameServer, elsewhere } = await reach(this.#internals, this.#options, {
+      tries: this.#tries,
+      timeout: this.#timeout,
+      signal: this.#signal,
+    })
+    this.#sameServer = sameServer
+    this.#elsewhere = elsewhere
     const dialled = performance.now()
     const first = new FirstConnection(this.#internals, this.#timeout, (frame) => this.#onFirst(frame))
     second.onMessage = (frame) => this.#onSecond(frame)
@@ -180,22 +187,6 @@ class Move {
 
   end(): void {
     for (const forget of this.#forget) forget()
-  }
-
-  // ---- dial
-
-  /** To the same server, if one of a few tries gets there; else where the last one got. */
-  async #dial(): Promise<SecondConnection> {
-    const to = sameAddress(this.#protocol)
-    for (let left = this.#tries; ; left -= 1) {
-      const second = await SecondConnection.dial(this.#internals, to, this.#options, {
-        timeout: this.#timeout,
-        signal: this.#signal,
-      })
-      this.#sameServer = second.info.server_id === this.#protocol.info?.server_id
-      if (this.#sameServer || left <= 1) return second
-      second.discard()
-    }
   }
 
   // ---- overlap
@@ -337,34 +328,21 @@ class Move {
       throw new Error('the connection was closed')
     }
     const { rawInfo } = second
+    const dispatcher = this.#sameServer
+      ? protocol
+      : withoutLateCopies(this.#internals, second, this.#overlap, this.#plain, this.#dwell)
     second.transport.send(Buffer.from(unsubscribe(this.#references.keys())))
-    second.handOver(protocol, this.#sameServer ? protocol : this.#lateCopies(second))
+    second.handOver(protocol, dispatcher)
     gate.release(second.transport)
     for (const frame of this.#overlap.merge()) this.#deliver(frame)
+    if (this.#elsewhere !== null) {
+      protocol.server = this.#elsewhere
+      protocol.servers.currentServer = this.#elsewhere
+    }
     if (!this.#sameServer) protocol.features.update(versionOf(second.info.version))
     protocol.processInfo(rawInfo)
     first.discard()
     if (gate.disconnectAsked) second.transport.disconnect()
-  }
-
-  /** A copy by way of another server may come after the cut: look for a while longer. */
-  #lateCopies(second: SecondConnection): Dispatcher {
-    const protocol = this.#protocol
-    const { message } = this.#internals.kinds
-    let isOver = false
-    // what waits in the socket while the service is busy is not late
-    within(second.over, this.#dwell, () => new Error('no copies any more')).catch(() => {
-      isOver = true
-    })
-    return {
-      push: (frame) => {
-        if (isOver) second.parser.dispatcher = protocol
-        else if (frame.kind === message && this.#plain.has(frame.msg?.sid ?? -1)) {
-          if (this.#overlap.isCopy(frame as MessageFrame)) return
-        }
-        protocol.push(frame)
-      },
-    }
   }
 
   /** A callback of the service that throws does not take the messages after it along. */
@@ -428,15 +406,3 @@ function versionOf(version: string): { major: number; minor: number; micro: numb
 }
 
 const isGate = (transport: object): transport is Gate => 'release' in transport
-
-/** Where the connection is now. By address, because a name may lead to another server. */
-function sameAddress(protocol: ClientProtocol): DialTarget {
-  const { transport } = protocol
-  const { remoteAddress, remotePort } = transport.socket ?? {}
-  if (remoteAddress === undefined || remotePort === undefined)
-    throw new Error('the connection is not connected')
-  const { hostname } = protocol.servers.getCurrentServer()
-  // Not resolved by the client: then the name is what the certificate is checked for.
-  const byName = transport.tlsName === '' && isIP(hostname) === 0
-  return { hostname: byName ? hostname : remoteAddress, port: remotePort, tlsName: transport.tlsName }
-}

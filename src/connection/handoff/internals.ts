@@ -22,6 +22,12 @@ export interface DialTarget {
   readonly tlsName: string
 }
 
+/** A server of the client's list. */
+export interface KnownServer extends DialTarget {
+  /** `host:port` */
+  readonly listen: string
+}
+
 export interface ClientTransport {
   readonly version: string
   readonly lang: string
@@ -96,7 +102,13 @@ export interface ClientProtocol extends Dispatcher {
     get(sid: number): ClientSubscription | undefined
   }
   readonly features: { update(version: { major: number; minor: number; micro: number }): void }
-  readonly servers: { getCurrentServer(): { readonly hostname: string } }
+  /** Where it is, and was told to go. Both hold the same. */
+  server?: KnownServer | undefined
+  readonly servers: {
+    currentServer?: KnownServer | undefined
+    getCurrentServer(): KnownServer
+    getServers(): readonly KnownServer[]
+  }
   isClosed(): boolean
   flushPending(): void
   processInfo(data: Uint8Array): void
@@ -124,7 +136,7 @@ const METHODS: Readonly<Record<string, readonly string[]>> = {
   transport: ['connect', 'send', 'close', 'disconnect', 'closed', 'discard', 'isEncrypted'],
   parser: ['parse'],
   subscriptions: ['all', 'get'],
-  servers: ['getCurrentServer'],
+  servers: ['getCurrentServer', 'getServers'],
   features: ['update'],
 }
 
