@@ -18,7 +18,7 @@ import { eventually } from '../support/eventually.ts'
 import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 /** A frozen agent can not renew its leaf, which lives for two epochs: it has to last until it thaws. */
-const EPOCH = 10_000
+const EPOCH = 20_000
 const INNER = ['issuer', 'nats-1', 'nats-3']
 const FREEZABLE = ['nats-2', 'orders']
 const ALL = [...INNER, ...FREEZABLE]

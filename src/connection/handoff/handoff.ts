@@ -110,6 +110,7 @@ class Move {
   /** The sid of the group's subscription, by that of its reference. */
   readonly #references = new Map<number, number>()
   readonly #groupOrder: boolean
+  #isCutting = false
   #sameServer = true
   /** The server of the client's list that the second connection is to, when it is not the one in use. */
   #elsewhere: KnownServer | null = null
@@ -158,6 +159,7 @@ class Move {
     this.#forget.push(unlinkEnd, onEnd(this.#protocol.closed, end))
     let held: Held | null = null
     try {
+      await this.#calm(first)
       // Our own messages, sent on the first, would come back on the second: nothing is sent while both are there.
       if (this.#options.noEcho === true) {
         held = this.#hold(first)
@@ -165,7 +167,6 @@ class Move {
         await this.#settle()
       }
       await this.#join(held?.plain ?? this.#wanted().plain, first, second)
-      if (held === null) await this.#calm(first)
       held ??= this.#hold(first)
       await this.#joinLate(held, first, second)
       unlinkEnd()
@@ -230,7 +231,7 @@ class Move {
     this.#mayGoOn()
   }
 
-  /** Everything that waits in the first connection when its frames are held prolongs the cut: look for a better moment. */
+  /** Everything that waits in the first connection prolongs overlap and cut: look for a better moment. */
   async #calm(first: FirstConnection): Promise<void> {
     for (let left = LOOKS_FOR_CALM; left > 0; left -= 1) {
       const began = performance.now()
@@ -281,6 +282,10 @@ class Move {
       this.#overlap.keep(frame)
       return false
     }
+    if (this.#isCutting && this.#plain.has(frame.msg.sid)) {
+      this.#overlap.deliveredLate(frame)
+      return false
+    }
     this.#overlap.delivered(frame)
     return true
   }
@@ -301,6 +306,7 @@ class Move {
   /** From the first UNSUB on the service is on the second connection, unless that one ends now. */
   async #cut(first: FirstConnection, second: SecondConnection): Promise<void> {
     const sids = this.#protocol.subscriptions.all().map(({ sid }) => sid)
+    this.#isCutting = true
     try {
       // Queue subscriptions first. Deliveries that were matched before an UNSUB can trail its PONG: two of them.
       const done = this.#sameServer ? this.#overlap.compare() : () => {}

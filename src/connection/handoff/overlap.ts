@@ -49,8 +49,12 @@ export class Overlap {
   readonly #balance = new Map<string, number>()
   readonly #early = new Map<string, Early>()
   #held: Arrival[] = []
+  /** Messages that came on the first connection during the cut, and wait for their place in the order of the second. */
+  #late: MessageFrame[] = []
   /** Messages of queue groups that came on the first connection and wait. */
   #kept: MessageFrame[] = []
+  /** Of the late ones, those that have a place. */
+  readonly #placed = new Set<MessageFrame>()
   #heldCount = 0
   #heldBytes = 0
   #keyBytes = 0
@@ -113,6 +117,13 @@ export class Overlap {
     this.#count(key, 1)
   }
 
+  /** The same for one that waits: the server ends subscriptions one by one, and a later one may overtake on the first. */
+  deliveredLate(frame: MessageFrame): void {
+    this.delivered(frame)
+    this.#late.push(frame)
+    this.#heldBytes += sizeOf(frame)
+  }
+
   /** The second connection got this one. */
   arrived(frame: MessageFrame): void {
     const { msg, data } = frame
@@ -143,15 +154,15 @@ export class Overlap {
 
   /** All messages that are still to be delivered, in their order. Nothing is held afterwards. */
   merge(): MessageFrame[] {
-    return this.#release(({ frame }) => !this.isCopy(frame))
+    return this.#release(true)
   }
 
   /** The same without plain subscriptions: the first connection goes on and delivers theirs. */
   mergeGroups(): MessageFrame[] {
-    return this.#release(() => false)
+    return this.#release(false)
   }
 
-  #release(plain: (arrival: Arrival) => boolean): MessageFrame[] {
+  #release(withPlain: boolean): MessageFrame[] {
     for (const [key, { alone }] of this.#early) {
       for (let i = 0; i < alone; i++) this.#count(key, -1)
       this.#keyBytes -= key.length
@@ -162,7 +173,9 @@ export class Overlap {
     for (const { role, frame } of held) {
       if (role === 'reference') waiting.set(keyOf(frame.msg, frame.data), [])
     }
-    const out: MessageFrame[] = []
+    const plain = withPlain ? this.#plainInOrder(held) : new Map<Arrival, MessageFrame>()
+    // without a copy among the held ones they are older than those
+    const out = this.#late.splice(0).filter((frame) => !this.#placed.has(frame))
     let run = out
     for (const frame of this.#kept) {
       // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
@@ -175,7 +188,8 @@ export class Overlap {
     }
     for (const arrival of held) {
       const { role, frame } = arrival
-      if (role === 'member' || (role === 'plain' && plain(arrival))) out.push(frame)
+      const due = role === 'member' ? frame : plain.get(arrival)
+      if (due !== undefined) out.push(due)
       if (role !== 'reference') continue
       const kept = waiting.get(keyOf(frame.msg, frame.data))?.shift()
       if (kept !== undefined) out.push(...kept)
@@ -183,8 +197,28 @@ export class Overlap {
     for (const rest of waiting.values()) out.push(...rest.flat())
     this.#held = []
     this.#kept = []
+    this.#placed.clear()
     this.#heldBytes = 0
     return out
+  }
+
+  /** The plain messages that are due at the place of each arrival: its own, or one of the first that waited for it. */
+  #plainInOrder(held: readonly Arrival[]): Map<Arrival, MessageFrame> {
+    const late = new Map<string, MessageFrame[]>()
+    for (const frame of this.#late) {
+      const key = keyOf(frame.msg, frame.data)
+      late.set(key, [...(late.get(key) ?? []), frame])
+    }
+    const due = new Map<Arrival, MessageFrame>()
+    for (const arrival of held) {
+      const { role, frame } = arrival
+      if (role !== 'plain') continue
+      const waited = this.isCopy(frame) ? late.get(keyOf(frame.msg, frame.data))?.shift() : frame
+      if (waited === undefined) continue
+      due.set(arrival, waited)
+      this.#placed.add(waited)
+    }
+    return due
   }
 
   #hold(role: Role, frame: MessageFrame): void {

@@ -195,9 +195,15 @@ export class SecondConnection implements Dispatcher {
   }
 }
 
+/** How Node says that the other side is gone, depending on what we were about. */
+const GONE = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_WRITE_AFTER_END', 'ERR_STREAM_DESTROYED'])
+
 /** A TLS alert is the server's word, which OpenSSL tells as a place in its own code. */
 function inWords<T>(error: T): T | Error {
   const ending = error instanceof Error ? endingOf(error) : null
+  const gone = error instanceof Error && 'code' in error && GONE.has(String(error.code))
+  if (gone && (ending === null || ending.alert === null))
+    return new Error(`the server closed the connection: ${error.message}`, { cause: error })
   return ending === null || ending.alert === null
     ? error
     : new Error(`the server refused the new certificate: ${ending.reason}`, { cause: error })

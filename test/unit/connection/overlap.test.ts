@@ -89,6 +89,51 @@ describe('two connections with the same subscriptions', () => {
     )
   })
 
+  test('keep the order over all subscriptions, which the server ends one by one', () => {
+    const story = fc
+      .record({
+        sids: fc.array(fc.nat(3), { maxLength: 60 }),
+        at: fc.array(fc.nat(60), { minLength: 9, maxLength: 9 }),
+      })
+      .map(({ sids, at }) => {
+        const all = at.map((one) => Math.min(one, sids.length)).sort((a, b) => a - b)
+        return { sids, sub: all[0] ?? 0, note: all[1] ?? 0, all }
+      })
+    fc.assert(
+      fc.property(story, fc.boolean(), ({ sids, sub, note, all }, behind) => {
+        // how far each stream was read when the UNSUBs were sent: the first may be ahead or behind
+        const [hold = 0, read = 0] = behind ? [all[3], all[2]] : [all[2], all[3]]
+        const unsub = all.slice(4, 8)
+        const cut = all[8] ?? 0
+        const overlap = new Overlap()
+        const got: string[] = []
+        const each = (from: number, to: number, work: (one: MessageFrame, i: number) => void) => {
+          for (let i = from; i < to; i++) work(frame(`m${i}`, { sid: sids[i] ?? 0 }), i)
+        }
+        const isFirsts = (i: number) => i < (unsub[sids[i] ?? 0] ?? 0)
+        each(0, read, (one, i) => {
+          if (i === note) overlap.note([0, 1, 2, 3])
+          overlap.delivered(one)
+          got.push(textOf(one))
+        })
+        overlap.note([0, 1, 2, 3])
+        each(sub, hold, (one) => overlap.arrived(one))
+        overlap.hold([0, 1, 2, 3])
+        each(hold, cut, (one) => overlap.arrived(one))
+        each(read, sids.length, (one, i) => {
+          if (isFirsts(i)) overlap.deliveredLate(one)
+        })
+        got.push(...overlap.merge().map(textOf))
+        each(cut, sids.length, (one) => got.push(textOf(one)))
+        assert.deepEqual(
+          got,
+          sids.map((_, i) => `m${i}`),
+        )
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
   test('tell messages apart by sid, subject, reply, length of headers and payload', () => {
     const others = [
       frame('p', { sid: 8 }),
