@@ -129,17 +129,17 @@ describe('before TLS', () => {
 
   test('silence at each step: the message names the step', async () => {
     const CASES: readonly (readonly [ListenerKind, (socket: Socket) => void, RegExp])[] = [
-      ['client', () => {}, /INFO: no answer within 250 ms/],
-      ['client', (s) => s.write('INFO {"half'), /INFO: no answer within 250 ms, only "INFO /],
-      ['client', (s) => s.write(INFO), /TLS handshake: no answer within 250 ms/],
-      ['cluster', () => {}, /TLS handshake: no answer within 250 ms/],
-      ['cluster', (s) => serveTls(s), /INFO: no answer within 250 ms/],
-      ['client', (s) => s.write(INFO, () => serveTls(s)), /PONG: no answer within 250 ms/],
-      ['monitoring', (s) => serveTls(s), /HTTP answer: no answer within 250 ms/],
+      ['client', () => {}, /INFO: no answer within 1000 ms/],
+      ['client', (s) => s.write('INFO {"half'), /INFO: no answer within 1000 ms, only "INFO /],
+      ['client', (s) => s.write(INFO), /TLS handshake: no answer within 1000 ms/],
+      ['cluster', () => {}, /TLS handshake: no answer within 1000 ms/],
+      ['cluster', (s) => serveTls(s), /INFO: no answer within 1000 ms/],
+      ['client', (s) => s.write(INFO, () => serveTls(s)), /PONG: no answer within 1000 ms/],
+      ['monitoring', (s) => serveTls(s), /HTTP answer: no answer within 1000 ms/],
     ]
     for (const [kind, behave, message] of CASES) {
       behaviour = behave
-      await assert.rejects(probe(kind, { timeout: 250 }), { code: 'ERR_PROBE_PROTOCOL', message })
+      await assert.rejects(probe(kind, { timeout: 1000 }), { code: 'ERR_PROBE_PROTOCOL', message })
     }
   })
 })
