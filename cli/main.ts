@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander'
 import { ERRORS, RotorError } from '../src/errors.ts'
 import { VERSION } from '../src/version.ts'
+import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
@@ -18,7 +19,17 @@ function makeProgram(): Command {
     .version(VERSION)
     .showHelpAfterError('(see --help)')
     .addHelpText('after', exitCodes())
-  for (const add of [addDemo, addInit, addIssuer, addAgent, addStatus, addRotate, addProbe, addInspect])
+  for (const add of [
+    addDemo,
+    addInit,
+    addIssuer,
+    addAgent,
+    addStatus,
+    addCensus,
+    addRotate,
+    addProbe,
+    addInspect,
+  ])
     add(program)
   for (const command of [program, ...program.commands]) command.exitOverride()
   return program

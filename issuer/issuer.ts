@@ -16,6 +16,7 @@ import { domainNames } from '../src/wire/names.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { EmbeddedAuthority } from './authority/embedded.ts'
+import { Census } from './census/census.ts'
 import { ControlConnection } from './control.ts'
 import { type IssuerEvent, Loop } from './loop.ts'
 import { handleOrder } from './orders.ts'
@@ -68,6 +69,15 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     clock,
     logger,
   })
+  const census = new Census({
+    names,
+    agents: () => config.agents,
+    statuses: () => statuses.all(),
+    strangers: config.policy.strangers,
+    counted: () => bell.ring(),
+    clock,
+    logger,
+  })
   const loop = new Loop({
     names,
     agents: config.agents.map((agent) => agent.name),
@@ -76,6 +86,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     policy: config.policy,
     genesis: Buffer.from(genesis.payload).toString('utf8'),
     prober,
+    census,
     statuses,
     bell,
     clock,
@@ -138,6 +149,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   const done = runTasks(stop.signal, [
     (signal) => link.run(signal),
     (signal) => loop.run(link, signal),
+    (signal) => census.run(link, signal),
     async (signal) => {
       while (!signal.aborted) {
         const nc = await link.ready(signal)

@@ -23,6 +23,7 @@ import { type BundlePayload, bundlePayload } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord } from '../src/wire/record.ts'
 import type { Authority } from './authority/authority.ts'
+import type { Census } from './census/census.ts'
 import type { Prober } from './prober.ts'
 import { Report } from './report.ts'
 import type { Statuses } from './statuses.ts'
@@ -56,6 +57,7 @@ export interface LoopOptions {
   /** Payload text of version 1, written by `rotor init`: what a domain without a record begins with. */
   readonly genesis: string
   readonly prober: Prober
+  readonly census: Pick<Census, 'observe'>
   readonly statuses: Statuses
   readonly bell: Bell
   readonly clock: Clock
@@ -137,6 +139,7 @@ export class Loop {
       stored.state,
       decision,
       this.#options.prober.observe(markOf(stored.state)),
+      this.#options.census.observe(stored.state),
     )
     return Math.min(this.#waitFor(decision), reportIn)
   }
@@ -153,12 +156,13 @@ export class Loop {
   }
 
   async #observe(state: RotationState, published: PublishedBundle | null): Promise<Observations> {
-    const { agents, authority, prober, statuses } = this.#options
+    const { agents, authority, prober, census, statuses } = this.#options
     return {
       held: await authority.list(),
       published: published?.version ?? 0,
       agents: agents.map((name) => ({ name, status: statuses.get(name) })),
       servers: prober.observe(markOf(state)),
+      connections: census.observe(state),
     }
   }
 

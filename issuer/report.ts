@@ -2,7 +2,7 @@
 import { jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { Decision, ObservedServer, RotationState } from '../src/rotation/state.ts'
+import type { Decision, ObservedConnections, ObservedServer, RotationState } from '../src/rotation/state.ts'
 import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { encodeRecord } from '../src/wire/record.ts'
@@ -29,6 +29,7 @@ export class Report {
     state: RotationState,
     decision: Extract<Decision, { kind: 'wait' }>,
     servers: readonly ObservedServer[],
+    connections: ObservedConnections,
   ): Promise<Duration> {
     const now = this.#clock.now()
     const reason = `${state.phase} ${decision.reason}`
@@ -52,6 +53,12 @@ export class Report {
           error: proof?.error ?? null,
         })),
       })),
+      census: {
+        problem: connections.problem,
+        // who stands on the signing one changes all the time, and nobody waits for it
+        standing: connections.standing.filter(({ epoch }) => epoch !== state.active),
+        foreign: connections.foreign,
+      },
     }
     const text = JSON.stringify(said)
     if (text === this.#written) return Number.POSITIVE_INFINITY

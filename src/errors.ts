@@ -217,6 +217,17 @@ export interface RotorErrorOptions {
 
 const brand = Symbol.for('nats-rotor.error')
 
+/**
+ * Characters of a message. It goes into logs, records and answers, and often repeats what somebody sent: who sent it
+ * must not decide how long it gets.
+ */
+const MAX_MESSAGE = 8_192
+
+const bounded = (message: string): string =>
+  message.length <= MAX_MESSAGE
+    ? message
+    : `${message.slice(0, MAX_MESSAGE)}... (${message.length - MAX_MESSAGE} characters more)`
+
 /** The one error class. `message` says what was expected, what was found and where; `code` is stable. */
 export class RotorError extends Error {
   override readonly name = 'RotorError'
@@ -225,7 +236,7 @@ export class RotorError extends Error {
   readonly [brand] = true
 
   constructor(code: RotorErrorCode, message: string, options: RotorErrorOptions = {}) {
-    super(message, options.cause === undefined ? {} : { cause: options.cause })
+    super(bounded(message), options.cause === undefined ? {} : { cause: options.cause })
     this.code = code
     this.details = options.details ?? {}
   }

@@ -7,7 +7,7 @@ import type { NatsConnection } from '@nats-io/transport-node'
 import type { TargetConfig } from '../../src/domain/config.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { IdentitySnapshot } from '../../src/identity/identity.ts'
-import { hasReloadRequest, reloadServer } from '../../src/nats/server-info.ts'
+import { hasControlRequests, reloadServer } from '../../src/nats/server-info.ts'
 import { probeListener } from '../../src/probe/probe.ts'
 import { type Clock, systemClock } from '../../src/time.ts'
 import { assertExecutable } from './command.ts'
@@ -70,7 +70,7 @@ export function natsServerTarget(
     notify: async (context) => {
       const { id, version } = await serverOf(context)
       const reloaded =
-        hasReloadRequest(version) && (await reloadServer(context.nc, id, config.timeout)) === 'reloaded'
+        hasControlRequests(version) && (await reloadServer(context.nc, id, config.timeout)) === 'reloaded'
       if (!reloaded) await sighup(context, id)
     },
     prove: async (context) => {

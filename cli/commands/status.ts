@@ -6,6 +6,7 @@ import { sleep } from '../../src/time.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, relative, table } from '../output.ts'
+import { censusLines } from './census.ts'
 
 interface StatusOptions {
   readonly config: string
@@ -62,6 +63,7 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
   const servers = o.servers.flatMap((s) =>
     s.agent === null ? [`server ${s.name}: ${colour('red', 'no agent beside it')}`] : [],
   )
+  const census = censusLines(o.census)
   const waits =
     o.waitingFor.length === 0
       ? `${colour('green', 'nobody is waited for')} (${o.reason})`
@@ -69,7 +71,15 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
           colour('yellow', `waits (${o.reason})${o.since === null ? '' : ` since ${o.since}`} for:`),
           ...o.waitingFor.map((w) => `  ${w.kind} ${colour('bold', w.name)}: ${w.missing}`),
         ].join('\n')
-  return [head, '', nodes, ...(servers.length === 0 ? [] : ['', ...servers]), '', waits].join('\n')
+  return [
+    head,
+    '',
+    nodes,
+    ...(servers.length === 0 ? [] : ['', ...servers]),
+    ...(census.length === 0 ? [] : ['', ...census]),
+    '',
+    waits,
+  ].join('\n')
 }
 
 function agentRow(

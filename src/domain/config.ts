@@ -79,6 +79,16 @@ const issuerSchema = z.strictObject({
       goOnBelow: durationText.optional(),
       /** An authority leaves trust this long after its successor became active. */
       retireAfter: durationText.optional(),
+      /** What a retirement does while the connections can not be counted: see RotationPolicy. */
+      census: z.enum(['required', 'optional']).optional(),
+      /** Connections that nobody of ours moves. @default they stay until their authority ends */
+      strangers: z
+        .strictObject({
+          after: durationText.prefault('10m'),
+          ldm: z.boolean().default(true),
+          kick: z.strictObject({ perSecond: z.number().positive().max(1000).default(1) }).optional(),
+        })
+        .optional(),
     })
     .prefault({}),
 })

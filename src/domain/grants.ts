@@ -48,6 +48,12 @@ function nodeGrants(names: DomainNames, agent: string): string[] {
  */
 const SERVER_AGENT = ['$SYS.REQ.SERVER.PING', '$SYS.REQ.SERVER.*.VARZ', '$SYS.REQ.SERVER.*.RELOAD']
 
+/**
+ * Who is connected to the servers, and how one of them is asked to leave. An issuer signs the certificates of all nodes,
+ * so closing a connection is nothing that it could not bring about anyway; nobody else may.
+ */
+const CENSUS = ['CONNZ', 'ROUTEZ', 'GATEWAYZ', 'LEAFZ', 'LDM', 'KICK']
+
 function issuerGrants(names: DomainNames): string[] {
   const buckets = [names.statusBucket, names.stateBucket]
   return [
@@ -58,8 +64,7 @@ function issuerGrants(names: DomainNames): string[] {
     ...streamGrants([names.bundleStream, ...buckets.map((bucket) => `KV_${bucket}`)]),
     '$SYS.REQ.SERVER.PING',
     '$SYS.REQ.SERVER.*.VARZ',
-    '$SYS.REQ.SERVER.*.CONNZ',
-    '$SYS.REQ.SERVER.*.ROUTEZ',
+    ...CENSUS.map((what) => `$SYS.REQ.SERVER.*.${what}`),
   ]
 }
 

@@ -126,15 +126,19 @@ ${blocks.join('\n')}
 
 /**
  * Requests to the servers that the account gets from the system account, so that one certificate, and with it one
- * user, is enough. A server is found by PING and asked by its id. RELOAD exists from 2.10 on; asked through an
- * import, an older server stays silent instead of "no responders".
+ * user, is enough. A server is found by PING and asked by its id. RELOAD, LDM and KICK exist from 2.10 on; asked through
+ * an import, an older server stays silent instead of "no responders".
  */
 const SERVER_REQUESTS = [
   { subject: '$SYS.REQ.SERVER.PING', many: true },
   { subject: '$SYS.REQ.SERVER.*.VARZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.CONNZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.ROUTEZ', many: false },
+  { subject: '$SYS.REQ.SERVER.*.GATEWAYZ', many: false },
+  { subject: '$SYS.REQ.SERVER.*.LEAFZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.RELOAD', many: false },
+  { subject: '$SYS.REQ.SERVER.*.LDM', many: false },
+  { subject: '$SYS.REQ.SERVER.*.KICK', many: false },
 ]
 
 const userBlock = (name: string, grants: Omit<Grants, 'answers'>): string => `      {

@@ -29,6 +29,8 @@ export interface Overview {
   readonly authorities: readonly { epoch: number; status: AuthorityStatus; sha256: string }[]
   readonly agents: readonly { name: string; role: string; status: AgentStatus | null }[]
   readonly servers: IssuerReport['servers']
+  /** Connections that do not stand on the signing authority; null before they were counted. */
+  readonly census: IssuerReport['census']
 }
 
 /**
@@ -99,5 +101,6 @@ async function gatherOnce(
     authorities: payload.authorities.map(({ epoch, status, sha256 }) => ({ epoch, status, sha256 })),
     agents,
     servers: current?.servers ?? [],
+    census: current?.census ?? null,
   }
 }

@@ -56,12 +56,12 @@ export async function reloadServer(
   timeout: Duration = 5000,
 ): Promise<'reloaded' | 'unsupported'> {
   // Through a service import, a 2.9 server is silent where there is no responder: its version is asked first.
-  const known = await request(nc, serverSubject(serverId, 'VARZ'), timeout)
+  const known = await askServer(nc, serverId, 'VARZ', {}, timeout)
   if (known === null) {
     throw new RotorError('ERR_NATS_UNAVAILABLE', `no server with the id ${serverId} answers`)
   }
-  if (!hasReloadRequest(known.server.ver)) return 'unsupported'
-  const reply = await request(nc, serverSubject(serverId, 'RELOAD'), timeout)
+  if (!hasControlRequests(known.server.ver)) return 'unsupported'
+  const reply = await askServer(nc, serverId, 'RELOAD', {}, timeout)
   if (reply === null) return 'unsupported'
   if (reply.error === undefined) return 'reloaded'
   throw new RotorError('ERR_RELOAD_REFUSED', `${reply.server.name}: ${reply.error.description}`, {
@@ -79,10 +79,9 @@ export async function configLoadTime(
   serverId: string,
   timeout: Duration = 2000,
 ): Promise<string | null> {
-  const subject = serverSubject(serverId, 'VARZ')
-  const reply = await request(nc, subject, timeout)
+  const reply = await askServer(nc, serverId, 'VARZ', {}, timeout)
   if (reply === null) return null
-  return check(varz, reply.data, subject).config_load_time
+  return check(varz, reply.data, `VARZ of ${serverId}`).config_load_time
 }
 
 /**
@@ -116,20 +115,26 @@ export async function discoverServers(
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
 }
 
-/** The RELOAD request came with 2.10. A version that we can not read is a newer one. */
-export function hasReloadRequest(version: string): boolean {
+/** RELOAD, LDM and KICK came with 2.10. A version that we can not read is a newer one. */
+export function hasControlRequests(version: string): boolean {
   const [major = 0, minor = 0] = (/^v?(\d+)\.(\d+)/.exec(version)?.slice(1) ?? ['99', '0']).map(Number)
   return major > 2 || (major === 2 && minor >= 10)
 }
 
-/** Null when there are no responders. */
-async function request(
+/**
+ * One request to one server, `what` in upper case. Null when there are no responders. Throws ERR_NATS_UNAVAILABLE when no
+ * answer comes in `timeout` ms, ERR_NATS_DENIED when this user may not ask, ERR_RECORD_INVALID for an answer that is none.
+ */
+export async function askServer(
   nc: NatsConnection,
-  subject: string,
+  serverId: string,
+  what: string,
+  question: object,
   timeout: Duration,
 ): Promise<z.infer<typeof answer> | null> {
+  const subject = serverSubject(serverId, what)
   try {
-    const message = await nc.request(subject, '', { timeout })
+    const message = await nc.request(subject, JSON.stringify(question), { timeout })
     return check(answer, parse(message, subject), subject)
   } catch (error) {
     if (isNoResponders(error)) return null

@@ -1,7 +1,9 @@
 /** Which authorities may leave trust, when that is due, and who still depends on one. */
-import { type Epoch, leafLifetime } from '../schedule.ts'
+import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import type { UsageStatus } from '../wire/status.ts'
+import { lastLeafEnds } from './census.ts'
+import { liveConnections, uncounted } from './connections.ts'
 import { MAX_AUTHORITIES } from './payloads.ts'
 import { endOf, hasEnded, type Situation } from './situation.ts'
 import type { Straggler } from './state.ts'
@@ -45,17 +47,9 @@ function dueAt(s: Situation, epoch: Epoch): Instant {
   )
 }
 
-/**
- * Until when an agent that has not told us otherwise may hold a leaf of this authority: no leaf was signed after
- * it was replaced, and none lives longer than `leafLifetime`. `lead` covers a signing that was under way and clocks.
- */
-function lastLeafEnds(s: Situation, epoch: Epoch): Instant {
-  const replaced = s.state.replaced[epoch]
-  const end = endOf(s, epoch)
-  return replaced === undefined
-    ? end
-    : Math.min(end, replaced.at + leafLifetime(s.schedule) + s.schedule.lead)
-}
+/** Until when an agent that has not told us otherwise may hold a leaf of this authority. */
+const silentUntil = (s: Situation, epoch: Epoch): Instant =>
+  lastLeafEnds(s.state, epoch, s.schedule, endOf(s, epoch))
 
 type DependencyCheck = (s: Situation, epoch: Epoch) => Straggler[]
 
@@ -71,7 +65,7 @@ const agentsWithLeaf: DependencyCheck = (s, epoch) =>
       return depends(`holds a leaf of epoch ${epoch} until ${status.leaf.notAfter}`)
     }
     if (status !== null && status.version >= stopped) return []
-    if (s.now >= lastLeafEnds(s, epoch)) return []
+    if (s.now >= silentUntil(s, epoch)) return []
     return depends(`may hold a leaf of epoch ${epoch}: ${silence(status?.version ?? null)}`)
   })
 
@@ -123,8 +117,13 @@ const serversWithLeaf: DependencyCheck = (s, epoch) =>
       : []
   })
 
-/** All must find nobody before an authority leaves trust (I2). The census of live connections joins here. */
-const DEPENDENCIES: readonly DependencyCheck[] = [agentsWithLeaf, agentsWithSockets, serversWithLeaf]
+/** All must find nobody before an authority leaves trust (I2). */
+const DEPENDENCIES: readonly DependencyCheck[] = [
+  agentsWithLeaf,
+  agentsWithSockets,
+  serversWithLeaf,
+  liveConnections,
+]
 
 const dependents = (s: Situation, epoch: Epoch): Straggler[] =>
   DEPENDENCIES.flatMap((check) => check(s, epoch))
@@ -152,7 +151,7 @@ export function retirement(s: Situation): Retirement {
       moments.push(dueAt(s, epoch))
       continue
     }
-    moments.push(...leafEnds(s, epoch), lastLeafEnds(s, epoch), endOf(s, epoch))
+    moments.push(...leafEnds(s, epoch), silentUntil(s, epoch), endOf(s, epoch))
     const needed = dependents(s, epoch)
     if (needed.length === 0) ready.push(epoch)
     heldBackBy.push(...needed)
@@ -170,6 +169,6 @@ export const retireReason = (s: Situation, epochs: readonly Epoch[]): string =>
     .map((epoch) =>
       hasEnded(s, epoch)
         ? `retire epoch ${epoch}, which ended at ${formatInstant(endOf(s, epoch))}`
-        : `retire epoch ${epoch}, on which nobody depends`,
+        : `retire epoch ${epoch}, on which nobody depends${uncounted(s)}`,
     )
     .join('; ')

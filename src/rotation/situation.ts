@@ -12,7 +12,7 @@ export interface Situation<S extends RotationState = RotationState> {
   readonly schedule: Schedule
   readonly seen: Observations
   /** With its defaults filled in. */
-  readonly policy: { readonly [K in keyof RotationPolicy]-?: Duration }
+  readonly policy: Required<{ readonly [K in keyof RotationPolicy]: NonNullable<RotationPolicy[K]> }>
   readonly now: Instant
 }
 
@@ -38,6 +38,7 @@ export function situation<S extends RotationState>(
       goOnBelow: duration('goOnBelow', policy.goOnBelow, 1.5 * schedule.epochDuration),
       retireAfter: duration('retireAfter', policy.retireAfter, Number.POSITIVE_INFINITY),
       patience: duration('patience', policy.patience, schedule.lead),
+      census: policy.census ?? 'optional',
     },
     now,
   }

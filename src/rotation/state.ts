@@ -112,6 +112,40 @@ export interface ObservedServer {
   readonly listeners: readonly ObservedListener[]
 }
 
+/** A connection that stands on an authority, for people. */
+export interface ConnectionExample {
+  readonly kind: string
+  readonly name: string
+  readonly user: string
+  readonly server: string
+  readonly cid: number
+  readonly address: string
+  readonly since: string | null
+  /** How we know: see `Evidence` in census.ts. */
+  readonly by: string
+  /** False when it may stand on another authority as well. */
+  readonly certain: boolean
+}
+
+/** The census: who was connected to the servers at one time, by the authority it stood on. */
+export interface ObservedConnections {
+  /** When the count began; 0 before the first one. */
+  readonly at: Instant
+  /** Why it is not complete, in words; null when every server answered in full. */
+  readonly problem: string | null
+  /** Oldest first; epochs nobody stands on are left out. */
+  readonly standing: readonly {
+    readonly epoch: Epoch
+    /** Connections that stand on this one for certain, and those that may. */
+    readonly certain: number
+    readonly possible: number
+    /** At most five. */
+    readonly examples: readonly ConnectionExample[]
+  }[]
+  /** Connections whose certificate is of no authority of the bundle. */
+  readonly foreign: { readonly count: number; readonly examples: readonly ConnectionExample[] }
+}
+
 /** All that `advance` may know of the world. Gathered by the issuer; no I/O is behind it. */
 export interface Observations {
   /** Authorities with a key in the store. */
@@ -122,6 +156,8 @@ export interface Observations {
   readonly agents: readonly { readonly name: string; readonly status: AgentStatus | null }[]
   /** Every server in the configuration or found by $SYS.REQ.SERVER.PING. */
   readonly servers: readonly ObservedServer[]
+  /** Absent where nobody counts. */
+  readonly connections?: ObservedConnections
 }
 
 /** Things to do, as data. Each may be done twice without harm. */
@@ -162,7 +198,7 @@ export type WaitReason =
 /** One node a rotation waits for, and what is missing, in words. */
 export interface Straggler {
   readonly name: string
-  readonly kind: 'agent' | 'server'
+  readonly kind: 'agent' | 'server' | 'connection'
   readonly missing: string
 }
 
@@ -197,4 +233,9 @@ export interface RotationPolicy {
    * long to follow. @default lead
    */
   readonly patience?: number | undefined
+  /**
+   * required: no authority leaves trust while the connections can not be counted. optional: then the evidence of agents
+   * and servers is enough, and the bundle says so. @default 'optional'
+   */
+  readonly census?: 'required' | 'optional' | undefined
 }

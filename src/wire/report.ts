@@ -4,6 +4,34 @@ import { instantText } from './bundle.ts'
 
 export const REPORT_KEY = 'report'
 
+const connectionExample = z.object({
+  kind: z.string(),
+  name: z.string(),
+  user: z.string(),
+  server: z.string(),
+  cid: z.int(),
+  address: z.string(),
+  since: z.string().nullable(),
+  by: z.string(),
+  certain: z.boolean(),
+})
+
+/** Connections that do not stand on the signing authority, a few of them by name. */
+const census = z.object({
+  /** Why they were not all counted. */
+  problem: z.string().nullable(),
+  standing: z.array(
+    z.object({
+      epoch: z.int(),
+      certain: z.int(),
+      possible: z.int(),
+      examples: z.array(connectionExample).readonly(),
+    }),
+  ),
+  /** Their certificate is of no authority of the bundle. */
+  foreign: z.object({ count: z.int(), examples: z.array(connectionExample).readonly() }),
+})
+
 export const issuerReport = z.object({
   v: z.literal(1),
   at: instantText,
@@ -13,7 +41,9 @@ export const issuerReport = z.object({
   reason: z.string(),
   /** Since when it is this reason. */
   since: instantText,
-  waitingFor: z.array(z.object({ name: z.string(), kind: z.enum(['agent', 'server']), missing: z.string() })),
+  waitingFor: z.array(
+    z.object({ name: z.string(), kind: z.enum(['agent', 'server', 'connection']), missing: z.string() }),
+  ),
   servers: z.array(
     z.object({
       name: z.string(),
@@ -29,5 +59,7 @@ export const issuerReport = z.object({
       ),
     }),
   ),
+  /** Null before the first count. */
+  census: census.nullable().default(null),
 })
 export type IssuerReport = z.infer<typeof issuerReport>

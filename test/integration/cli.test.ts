@@ -133,6 +133,7 @@ test('help teaches: every command has a summary, and the exit codes are told', a
     'issuer',
     'agent',
     'status',
+    'census',
     'rotate',
     'probe',
     'inspect',

@@ -145,6 +145,14 @@ for (const release of RELEASES) {
       assert.deepEqual(users.toSorted(), USERS.map(({ name }) => names.spiffeId(name)).toSorted())
       assert.equal((await ask(issuer, `$SYS.REQ.SERVER.${id}.VARZ`)).data.server_name, 'nats-1')
       assert.equal((await ask(issuer, `$SYS.REQ.SERVER.${id}.ROUTEZ`)).data.num_routes, 0)
+      assert.deepEqual((await ask(issuer, `$SYS.REQ.SERVER.${id}.GATEWAYZ`)).data.outbound_gateways, {})
+      assert.equal((await ask(issuer, `$SYS.REQ.SERVER.${id}.LEAFZ`)).data.leafnodes, 0)
+      // from 2.10 on, and nobody has this id
+      if (release === 'nats-server-oldest') return
+      for (const what of ['LDM', 'KICK']) {
+        const { error } = await ask(issuer, `$SYS.REQ.SERVER.${id}.${what}`, { cid: 999_999 })
+        assert.match(error.description, /no such client/)
+      }
     })
 
     test('the agent of a server asks for a reload and reads the reason of a refusal', async () => {
@@ -218,6 +226,9 @@ for (const release of RELEASES) {
         () => `$JS.ACK.${names.bundleStream}.${names.consumer('billing')}.1.1.1.1.1`,
       ],
       ['list connections', () => '$SYS.REQ.SERVER.PING.CONNZ'],
+      ['list the connections of a server', () => `$SYS.REQ.SERVER.${issuer.info?.server_id}.CONNZ`],
+      ['close a connection', () => `$SYS.REQ.SERVER.${issuer.info?.server_id}.KICK`],
+      ['send a connection away', () => `$SYS.REQ.SERVER.${issuer.info?.server_id}.LDM`],
     ]
     for (const [action, subject] of refusals) {
       test(`neither a service nor the agent of a server may ${action}`, async () => {
@@ -306,6 +317,8 @@ async function ask(nc: NatsConnection, subject: string, body?: object, timeout =
       config_load_time: string
       server_name: string
       num_routes: number
+      outbound_gateways: object
+      leafnodes: number
     }
     error: { description: string }
   }>()

@@ -51,6 +51,8 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
       ),
     }),
   },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom('dial' as const, 'hang up'), who }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('count' as const, 'count', 'count not') }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('join' as const, 'order', 'force') }) },
   {
     weight: 2,
@@ -71,6 +73,7 @@ const POLICY: fc.Arbitrary<RotationPolicy> = fc.record(
     goOnBelow: fc.constantFrom(0, HOUR / 2, 2 * HOUR),
     retireAfter: fc.constantFrom(0, 20 * MINUTE, HOUR),
     patience: fc.constantFrom(0, MINUTE, HOUR),
+    census: fc.constantFrom('required' as const, 'optional'),
   },
   { requiredKeys: [] },
 )

@@ -1,11 +1,14 @@
 /** The promises of SPEC.md as checks of what is true in a simulated domain, not of what its issuer was told. */
 import assert from 'node:assert/strict'
 import type { Decision, Move, Phase, RotationState } from '../../src/rotation/state.ts'
-import { type Epoch, epochEnd } from '../../src/schedule.ts'
+import { type Epoch, epochEnd, type Schedule } from '../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../src/time.ts'
 import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
 import { SCHEDULE } from './rotation-world.ts'
 import type { SimulatedAgent } from './simulated-agent.ts'
+
+/** What the promises ask of a node. */
+export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing'>
 
 /** From which phase to which one a move may lead. */
 const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
@@ -26,12 +29,17 @@ export class Promises {
   readonly passedOver = new Map<string, number>()
   /** Which certificate an epoch stands for, once it was in a bundle. */
   readonly #certificateOf = new Map<Epoch, string>()
+  readonly #schedule: Schedule
+
+  constructor(schedule: Schedule = SCHEDULE) {
+    this.#schedule = schedule
+  }
 
   /** `latest`: the latest time that ever was. What ended stays ended although the clock is set back. */
   checkMove(
     from: RotationState,
     { move, to, effects }: Extract<Decision, { kind: 'move' }>,
-    agents: readonly SimulatedAgent[],
+    agents: readonly PromisedNode[],
     latest: Instant,
   ): void {
     assert.ok(
@@ -49,7 +57,7 @@ export class Promises {
       assert.equal(after.previous, from.digest, 'I4: and names its digest')
       assert.deepEqual(effects[0], { kind: 'publish-bundle', version: to.version })
       this.#checkBundle(after, to)
-      checkDropped(before, after, agents, latest)
+      checkDropped(before, after, agents, latest, this.#schedule)
     }
     const names = to.waivers.slice(from.waivers.length).flatMap((waiver) => waiver.names)
     for (const { name } of agents) if (names.includes(name)) this.passedOver.set(name, to.version)
@@ -63,7 +71,7 @@ export class Promises {
     const next = state.phase === 'distributing' ? [state.next] : []
     assert.deepEqual(epochsOf(bundle, 'prepared'), next, 'I5: one rotation at a time')
     for (const { epoch, sha256 } of bundle.authorities) {
-      assert.ok(epochEnd(SCHEDULE, epoch) > Date.parse(bundle.issuedAt), `B1: epoch ${epoch} has ended`)
+      assert.ok(epochEnd(this.#schedule, epoch) > Date.parse(bundle.issuedAt), `B1: epoch ${epoch} has ended`)
       assert.equal(this.#certificateOf.get(epoch) ?? sha256, sha256, `E1: epoch ${epoch} is two authorities`)
       this.#certificateOf.set(epoch, sha256)
     }
@@ -89,12 +97,13 @@ export class Promises {
 function checkDropped(
   before: BundlePayload,
   after: BundlePayload,
-  agents: readonly SimulatedAgent[],
+  agents: readonly PromisedNode[],
   latest: Instant,
+  schedule: Schedule,
 ): void {
   for (const { epoch, sha256 } of before.authorities) {
     const stays = after.authorities.some((authority) => authority.sha256 === sha256)
-    if (stays || epochEnd(SCHEDULE, epoch) <= latest) continue
+    if (stays || epochEnd(schedule, epoch) <= latest) continue
     for (const { name, leaf, standing } of agents) {
       for (const { issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(

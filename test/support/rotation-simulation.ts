@@ -22,6 +22,7 @@ import type { AgentStatus } from '../../src/wire/status.ts'
 import { Promises } from './rotation-promises.ts'
 import { at, genesisPayload, hex, order, SCHEDULE } from './rotation-world.ts'
 import { isAcceptable, readBundle, type Sign, SimulatedAgent } from './simulated-agent.ts'
+import { SimulatedClients } from './simulated-clients.ts'
 
 interface Stored {
   readonly state: RotationState
@@ -45,7 +46,8 @@ export type Action =
   | { readonly kind: 'tick' | 'back' | 'leap'; readonly minutes: number }
   | { readonly kind: 'turn' | 'die after commit' | 'die between effects' | 'turn with an old look' }
   | { readonly kind: 'remember' | 'former issuer' | 'former issuer looks again' }
-  | { readonly kind: ByAgent | 'cut server' | 'mend server'; readonly who: number }
+  | { readonly kind: ByAgent | 'cut server' | 'mend server' | 'dial' | 'hang up'; readonly who: number }
+  | { readonly kind: 'count' | 'count not' }
   | { readonly kind: 'all work' | 'join' | 'order' | 'force' | 'lose next key' | 'lose signing key' }
 
 type Proof = NonNullable<Observations['servers'][number]['listeners'][number]['proof']>
@@ -73,6 +75,7 @@ export class Simulation {
   readonly #servers: { readonly name: string; readonly agent: string; cut: boolean }[] = []
   readonly #proofs = new Map<string, Proof>()
   readonly #promises = new Promises()
+  readonly #clients = new SimulatedClients()
 
   constructor(policy: RotationPolicy = {}) {
     this.#policy = policy
@@ -119,6 +122,7 @@ export class Simulation {
       agent.rolledBack = false
     }
     for (const server of this.#servers) server.cut = false
+    this.#clients.answering = true
     this.#memory = null
   }
 
@@ -165,6 +169,13 @@ export class Simulation {
       case 'former issuer looks again':
         if (this.#memory !== null) this.#turn(this.#memory.stored, this.#observe())
         break
+      case 'count':
+      case 'count not':
+        this.#clients.answering = action.kind === 'count'
+        break
+      case 'hang up':
+        this.#clients.hangUp(action.who)
+        break
       case 'join':
         if (this.#agents.length < MAX_AGENTS) this.#join()
         break
@@ -182,6 +193,12 @@ export class Simulation {
       case 'mend server': {
         const server = this.#servers[action.who % this.#servers.length]
         if (server !== undefined) server.cut = action.kind === 'cut server'
+        break
+      }
+      case 'dial': {
+        const from = this.#agents[action.who % this.#agents.length]
+        const trusted = this.#agents[0]?.trusts(from?.leaf.issuer ?? '') === true
+        if (from !== undefined) this.#clients.dial(from.leaf, trusted, this.#now, action.who % 2 === 0)
         break
       }
       case 'all work':
@@ -253,6 +270,7 @@ export class Simulation {
         agent,
         listeners: [{ kind: 'client', address: name, proof: this.#proofs.get(name) ?? null }],
       })),
+      connections: this.#clients.count(this.state, this.#now),
     }
     const { revision } = this.#stored
     if (this.#oldLook?.revision !== revision) this.#oldLook = { revision, look }
@@ -277,6 +295,8 @@ export class Simulation {
     if (decision.kind === 'move') {
       if (read.revision !== this.#stored.revision) return // refused by compare-and-set
       this.#promises.checkMove(this.state, decision, this.#agents, this.#latest)
+      if (look.connections !== undefined)
+        this.#clients.checkDropped([this.state, decision.to], look.connections, this.#policy, this.#latest)
       this.#store(decision.to)
     }
     const acting = decision.kind === 'move' ? decision.to : read.state

@@ -63,6 +63,8 @@ export class RunningDomain implements AsyncDisposable {
   readonly agents = new Map<string, AgentHandle>()
   #issuer: IssuerHandle | null = null
   #operator: Promise<Operator> | null = null
+  /** Fingerprint of the leaf it was opened with. */
+  #operatorLeaf = ''
 
   private constructor(local: LocalDomain) {
     this.local = local
@@ -153,8 +155,14 @@ export class RunningDomain implements AsyncDisposable {
 
   // ---- asking
 
-  /** On one connection as long as it works: a new one for each question is most of the work on a small machine. */
+  /**
+   * On one connection as long as it works: a new one for each question is most of the work on a small machine. It is
+   * opened anew with each new leaf, or it would keep the authority of the old one in trust.
+   */
   async asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
+    const { leaf } = await this.identity(ISSUER)
+    if (leaf.sha256 !== this.#operatorLeaf) await this.#closeOperator()
+    this.#operatorLeaf = leaf.sha256
     this.#operator ??= this.#openOperator()
     const operator = await this.#operator
     try {
@@ -255,6 +263,8 @@ export class RunningDomain implements AsyncDisposable {
         }),
       { timeout: PATIENCE, interval: 100 },
     )
+    // who waits for events now asks nothing, and its connection would keep the old authority in trust
+    await this.#closeOperator()
   }
 
   /**

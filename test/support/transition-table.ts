@@ -3,11 +3,20 @@
  * The states are those of `rotation-world.ts`; `events` says what is seen when the event happens.
  */
 import type { RotorErrorCode } from '../../src/errors.ts'
-import type { Move, Observations, Phase, RotationState, WaitReason } from '../../src/rotation/state.ts'
+import type {
+  Move,
+  Observations,
+  ObservedConnections,
+  Phase,
+  RotationState,
+  WaitReason,
+} from '../../src/rotation/state.ts'
 import { comingEpoch, epochEnd, epochStart } from '../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../src/time.ts'
+import { chainOf, client, countedAt } from './live-connections.ts'
 import {
   agentsOf,
+  at,
   epochsIn,
   HOUR,
   held,
@@ -34,6 +43,9 @@ export type EventKind =
   | 'every authority ended'
   | 'an old authority ended while one agent lags'
   | 'the bundle grows old while one agent lags'
+  | 'a connection stands on an old authority that is due'
+  | 'an old authority is due and nobody counted since'
+  | 'an old authority is due and the servers can not be counted'
   | 'a rotation is ordered'
   | 'a rotation is forced at once'
   | 'a rotation is forced and patience is over'
@@ -65,6 +77,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'every authority ended': restarted,
     'an old authority ended while one agent lags': { move: 'retire', phase: 'steady' },
     'the bundle grows old while one agent lags': { move: 'refresh', phase: 'steady' },
+    'a connection stands on an old authority that is due': { wait: 'authority-still-needed' },
+    'an old authority is due and nobody counted since': { wait: 'authority-still-needed' },
+    'an old authority is due and the servers can not be counted': { move: 'retire', phase: 'steady' },
     'a rotation is ordered': prepared,
     'a rotation is forced at once': prepared,
     'a rotation is forced and patience is over': prepared,
@@ -83,6 +98,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'every authority ended': restarted,
     'an old authority ended while one agent lags': { move: 'retire', phase: 'distributing' },
     'the bundle grows old while one agent lags': { move: 'refresh', phase: 'distributing' },
+    'a connection stands on an old authority that is due': { wait: 'agents-do-not-trust' },
+    'an old authority is due and nobody counted since': { wait: 'agents-do-not-trust' },
+    'an old authority is due and the servers can not be counted': { move: 'retire', phase: 'distributing' },
     'a rotation is ordered': activated,
     'a rotation is forced at once': { wait: 'agents-do-not-trust' },
     'a rotation is forced and patience is over': activated,
@@ -101,6 +119,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'every authority ended': toSteady,
     'an old authority ended while one agent lags': { move: 'retire', phase: 'converging' },
     'the bundle grows old while one agent lags': { move: 'refresh', phase: 'converging' },
+    'a connection stands on an old authority that is due': { wait: 'agents-not-reissued' },
+    'an old authority is due and nobody counted since': { wait: 'agents-not-reissued' },
+    'an old authority is due and the servers can not be counted': { move: 'retire', phase: 'converging' },
     'a rotation is ordered': toSteady,
     'a rotation is forced at once': { wait: 'agents-not-reissued' },
     'a rotation is forced and patience is over': toSteady,
@@ -119,6 +140,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'every authority ended': toSteady,
     'an old authority ended while one agent lags': { move: 'retire', phase: 'withdrawing' },
     'the bundle grows old while one agent lags': { move: 'refresh', phase: 'withdrawing' },
+    'a connection stands on an old authority that is due': { wait: 'agents-still-trust' },
+    'an old authority is due and nobody counted since': { wait: 'agents-still-trust' },
+    'an old authority is due and the servers can not be counted': { move: 'retire', phase: 'withdrawing' },
     'a rotation is ordered': toSteady,
     'a rotation is forced at once': { wait: 'agents-still-trust' },
     'a rotation is forced and patience is over': toSteady,
@@ -193,6 +217,13 @@ export const EVENTS: Record<EventKind, (state: RotationState) => Scene> = {
     state: withPayload(state, { expiresAt: formatInstant(soon(state) + HOUR - 1) }),
     seen: { agents: unmoved(state) },
   }),
+  'a connection stands on an old authority that is due': (state) =>
+    due(state, (now, oldest) =>
+      countedAt(state, now, [client(at(oldest), { certificates: chainOf('billing', oldest) })]),
+    ),
+  'an old authority is due and nobody counted since': (state) => due(state, () => countedAt(state, 0)),
+  'an old authority is due and the servers can not be counted': (state) =>
+    due(state, (now) => countedAt(state, now, [], 'n2: no answer')),
   'a rotation is ordered': (state) => ({
     now: soon(state),
     state: { ...state, order: order(false, soon(state)) },
@@ -207,6 +238,18 @@ export const EVENTS: Record<EventKind, (state: RotationState) => Scene> = {
     state: { ...state, order: order(true, soon(state)) },
     seen: { agents: unmoved(state) },
   }),
+}
+
+/** The lead before the oldest authority ends, while the phase waits for its agents and no rotation comes between. */
+function due(state: RotationState, count: (now: Instant, oldest: number) => ObservedConnections): Scene {
+  const oldest = epochsIn(state)[0] ?? 0
+  const now = Math.max(epochEnd(SCHEDULE, oldest) - SCHEDULE.lead, soon(state))
+  const agents = state.phase === 'steady' ? agentsOf(state) : unmoved(state)
+  return {
+    now,
+    state: { ...state, newest: 200 },
+    seen: { agents, held: epochsIn(state).map(held), connections: count(now, oldest) },
+  }
 }
 
 const scene = (state: RotationState, now: Instant): Scene => ({

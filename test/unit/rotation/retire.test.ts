@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { encodePayload } from '../../../src/bundle/payload.ts'
 import { MAX_AUTHORITIES } from '../../../src/rotation/payloads.ts'
 import type { RotationState } from '../../../src/rotation/state.ts'
+import { chainOf, client, countedAt } from '../../support/live-connections.ts'
 import {
   agentsOf,
   at,
@@ -169,6 +170,78 @@ test('a listener that serves a leaf of the authority, or a server without an age
   const alone = serversOf(state, at(104, 30), { agent: null })
   const decision = expectWait(decide(state, at(104, 30), { servers: alone }, soon), 'authority-still-needed')
   assert.match(decision.waitingFor[0]?.missing ?? '', /may serve a leaf of epoch 101: no agent beside it/)
+})
+
+const standingOn = (epoch: number) =>
+  client(at(epoch), { name: 'old tool', certificates: chainOf('tool', epoch) })
+
+test('a live connection on a leaf of the authority keeps it in trust and is named', () => {
+  const state = steadyState()
+  const now = at(104, 30)
+  const one = standingOn(103)
+  const connections = countedAt(state, now, [one, standingOn(104)])
+  const { to } = expectMove(decide(state, now, { connections }, soon), 'retire')
+  assert.deepEqual(epochsIn(to), [103, 104])
+  const decision = expectWait(decide(to, now, { connections }, soon), 'authority-still-needed')
+  assert.deepEqual(decision.waitingFor, [
+    {
+      name: 'old tool',
+      kind: 'connection',
+      missing:
+        `cid ${one.cid} of n1 stands on a leaf of epoch 103 ` +
+        '(client, spiffe://prod/billing, 127.0.0.1:50000, since 1970-01-05T07:00:00.000Z)',
+    },
+  ])
+  const seven = countedAt(
+    to,
+    now,
+    Array.from({ length: 7 }, () => standingOn(103)),
+  )
+  const { waitingFor } = expectWait(decide(to, now, { connections: seven }, soon), 'authority-still-needed')
+  assert.equal(waitingFor.length, 6)
+  assert.equal(waitingFor.at(-1)?.missing, '2 more stand on a leaf of epoch 103, or may')
+  expectMove(decide(to, now, { connections: countedAt(to, now) }, soon), 'retire')
+})
+
+test('a count from before the authority was replaced, or from long ago, is no count: the authority waits for one', () => {
+  const state = withPayload(steadyState(), {
+    authorities: bundleIn(steadyState()).authorities.filter(({ epoch }) => epoch >= 103),
+  })
+  for (const [taken, words] of [
+    [0, 'the connections were not counted yet'],
+    [at(104) - 1, 'the connections were last counted at 1970-01-05T07:59:59.999Z'],
+    [at(104, 28), 'the connections were last counted at 1970-01-05T08:28:00.000Z'],
+  ] as const) {
+    const connections = countedAt(state, taken)
+    const decision = decide(state, at(104, 30), { connections }, soon)
+    assert.deepEqual(expectWait(decision, 'authority-still-needed').waitingFor, [
+      { name: 'census', kind: 'connection', missing: words },
+    ])
+  }
+  expectMove(decide(state, at(104, 30), { connections: countedAt(state, at(104, 29)) }, soon), 'retire')
+})
+
+test('when not all connections can be counted the policy decides, and the bundle says so', () => {
+  const state = steadyState()
+  const now = at(104, 30)
+  const connections = countedAt(state, now, [], 'n2: no answer')
+  const { reason } = expectMove(decide(state, now, { connections }, soon), 'retire')
+  assert.match(reason, /nobody depends \(not all connections were counted: n2: no answer\)/)
+  const strict = { ...soon, census: 'required' } as const
+  for (const seen of [connections, undefined]) {
+    const decision = decide(state, now, seen === undefined ? {} : { connections: seen }, strict)
+    assert.deepEqual(expectWait(decision, 'authority-still-needed').waitingFor[0], {
+      name: 'census',
+      kind: 'connection',
+      missing: seen === undefined ? 'nobody counts them' : 'n2: no answer',
+    })
+  }
+  // what was found holds in any case
+  const found = countedAt(state, now, [standingOn(103)], 'n2: no answer')
+  assert.deepEqual(
+    epochsIn(expectMove(decide(state, now, { connections: found }, soon), 'retire').to),
+    [103, 104],
+  )
 })
 
 test('an authority that has ended goes in any case', () => {
