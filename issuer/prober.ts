@@ -13,6 +13,7 @@ import type { Epoch } from '../src/schedule.ts'
 import type { Clock } from '../src/time.ts'
 import { type Certificate, parseCertificate } from '../src/trust/certificate.ts'
 import { assertIssuedBy } from '../src/trust/chain.ts'
+import { makeCsr, parseCsr } from '../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../src/trust/keys.ts'
 import { type BundlePayload, scheduleOf } from '../src/wire/bundle.ts'
 import type { Authority } from './authority/authority.ts'
@@ -117,7 +118,7 @@ export class Prober {
     const now = this.#options.clock.now()
     const keyPair = await generateKeyPair()
     const certificate = await this.#options.authority.sign(epoch, {
-      publicKey: keyPair.publicKey,
+      csr: await parseCsr(await makeCsr(keyPair, { subject: 'probe' })),
       commonName: 'probe',
       names: { dns: [], ip: [], uri: [this.#options.spiffeId] },
       notBefore: now - schedule.lead,

@@ -86,7 +86,7 @@ export class Signing {
     if (csr.spkiSha256 === leaf.spkiSha256)
       throw new RotorError('ERR_SIGN_REFUSED', 'expected a new key, found that of the current leaf')
     const chain = await authority.sign(bundle.epoch, {
-      publicKey: csr.publicKey,
+      csr,
       commonName: agent,
       names: { dns: entry.names.dns, ip: entry.names.ip, uri: [names.spiffeId(agent)] },
       notBefore: now - schedule.lead,

@@ -141,6 +141,21 @@ export const ERRORS = {
     'the key store needs a passphrase or has another one',
     'give the passphrase file',
   ),
+  ERR_AUTHORITY_UNAVAILABLE: entry(
+    69,
+    'OpenBao or Vault is sealed, slow or can not be reached',
+    'nothing is lost: it is tried again; unseal it, or check its address',
+  ),
+  ERR_AUTHORITY_DENIED: entry(
+    77,
+    'OpenBao or Vault refuses this login or this call',
+    'compare its policies with `rotor vault setup`; the message names the path',
+  ),
+  ERR_AUTHORITY_REFUSED: entry(
+    74,
+    'OpenBao or Vault refused what it was asked',
+    'the message has its own words and the path',
+  ),
 
   // NATS
   ERR_NATS_UNAVAILABLE: entry(

@@ -1,11 +1,12 @@
 /** The port to whatever holds the CA keys of a domain. Adapters pass one contract test. */
-import type { KeyObject } from 'node:crypto'
 import type { HeldAuthority } from '../../src/rotation/state.ts'
 import type { Epoch } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
+import type { SigningRequest } from '../../src/trust/csr.ts'
 
 export interface LeafRequest {
-  readonly publicKey: KeyObject
+  /** For its key and its proof of possession; the names in it count for nothing here. */
+  readonly csr: SigningRequest
   readonly commonName: string
   readonly names: {
     readonly dns: readonly string[]

@@ -74,7 +74,8 @@ export class EmbeddedAuthority implements Authority {
 
   async sign(epoch: Epoch, request: LeafRequest): Promise<string> {
     const authority = await this.#load(epoch)
-    const leaf = await issueLeaf({ authority, ...request })
+    const { csr, ...rest } = request
+    const leaf = await issueLeaf({ authority, publicKey: csr.publicKey, ...rest })
     return `${leaf.trimEnd()}\n${authority.certificate.pem.trimEnd()}\n`
   }
 

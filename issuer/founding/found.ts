@@ -11,6 +11,7 @@ import { openDirectory } from '../../src/identity/directory.ts'
 import { writeFileDurable } from '../../src/identity/durable.ts'
 import { epochAt, epochEnd } from '../../src/schedule.ts'
 import { formatInstant } from '../../src/time.ts'
+import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../../src/trust/keys.ts'
 import { BUNDLE_FORMAT, type BundlePayload } from '../../src/wire/bundle.ts'
 import { domainNames } from '../../src/wire/names.ts'
@@ -126,7 +127,7 @@ async function enrol(
   const { payload } = genesis
   const keyPair = await generateKeyPair()
   const certificate = await authority.sign(payload.epoch, {
-    publicKey: keyPair.publicKey,
+    csr: await parseCsr(await makeCsr(keyPair, { subject: node.name })),
     commonName: node.name,
     names: { ...node.names, uri: [domainNames(domain).spiffeId(node.name)] },
     notBefore: now - schedule.lead,

@@ -34,6 +34,8 @@ export interface CsrSubject {
 }
 
 export interface SigningRequest {
+  /** As it came: for an authority that reads it itself. */
+  readonly pem: string
   readonly publicKey: KeyObject
   /** SubjectPublicKeyInfo. */
   readonly publicKeyDer: Uint8Array
@@ -69,14 +71,14 @@ export async function parseCsr(pem: string): Promise<SigningRequest> {
   const [bytes, ...others] = decodePem(pem, 'CERTIFICATE REQUEST', 'signing request', 'ERR_SIGN_MALFORMED')
   if (bytes === undefined || others.length > 0) throw malformed(`expected one, found ${others.length + 1}`)
   try {
-    return await read(bytes)
+    return { pem, ...(await read(bytes)) }
   } catch (cause) {
     if (RotorError.is(cause)) throw cause
     throw malformed(cause instanceof Error ? cause.message : String(cause), cause)
   }
 }
 
-async function read(bytes: Uint8Array): Promise<SigningRequest> {
+async function read(bytes: Uint8Array): Promise<Omit<SigningRequest, 'pem'>> {
   const request = new CertificateRequest(bytes)
   if (!request.isDer) throw malformed('expected DER')
   if (request.version !== 0) throw malformed('expected version 1 of PKCS #10')

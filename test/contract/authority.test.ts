@@ -9,12 +9,15 @@ import { createRoot, EmbeddedAuthority } from '../../issuer/authority/embedded.t
 import { RotorError } from '../../src/errors.ts'
 import { parseCertificate, parseCertificates } from '../../src/trust/certificate.ts'
 import { assertIssuedBy, verifyLeaf } from '../../src/trust/chain.ts'
+import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair } from '../../src/trust/keys.ts'
 
 const HOUR = 3_600_000
 const now = Math.floor(Date.now() / 1000) * 1000
 const window = { notBefore: now - HOUR, notAfter: now + HOUR }
 const names = { dns: ['orders.internal'], ip: ['127.0.0.1'], uri: ['spiffe://test/orders'] }
+
+const request = async () => parseCsr(await makeCsr(await generateKeyPair(), { subject: 'orders' }))
 
 interface Fixture {
   readonly authority: Authority
@@ -62,9 +65,9 @@ for (const [name, make] of Object.entries({
   test(`${name}: a leaf has the names asked for, both usages, and never outlives its authority`, async (t) => {
     const { authority } = await make(t)
     const held = await authority.prepare(3, window)
-    const { publicKey } = await generateKeyPair()
+    const csr = await request()
     const chain = await authority.sign(3, {
-      publicKey,
+      csr,
       commonName: 'orders',
       names,
       notBefore: now - HOUR,
@@ -82,11 +85,9 @@ for (const [name, make] of Object.entries({
   test(`${name}: many leaves at once have different serials`, async (t) => {
     const { authority } = await make(t)
     await authority.prepare(3, window)
-    const { publicKey } = await generateKeyPair()
+    const csr = await request()
     const chains = await Promise.all(
-      Array.from({ length: 40 }, () =>
-        authority.sign(3, { publicKey, commonName: 'orders', names, ...window }),
-      ),
+      Array.from({ length: 40 }, () => authority.sign(3, { csr, commonName: 'orders', names, ...window })),
     )
     assert.equal(new Set(chains.map((chain) => parseCertificates(chain, 'chain')[0]?.serial)).size, 40)
   })
@@ -97,8 +98,8 @@ for (const [name, make] of Object.entries({
     await authority.delete(3)
     await authority.delete(3)
     assert.deepEqual(await reopened().list(), [])
-    const { publicKey } = await generateKeyPair()
-    await assert.rejects(authority.sign(3, { publicKey, commonName: 'orders', names, ...window }), {
+    const csr = await request()
+    await assert.rejects(authority.sign(3, { csr, commonName: 'orders', names, ...window }), {
       code: 'ERR_AUTHORITY_MISSING',
     })
   })
