@@ -7,9 +7,12 @@ import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addProbe } from './commands/probe.ts'
+import { addRoot } from './commands/root.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addAgent, addIssuer } from './commands/run.ts'
 import { addStatus } from './commands/status.ts'
+import { addToken } from './commands/token.ts'
+import { addVault } from './commands/vault.ts'
 import { sayError } from './output.ts'
 
 function makeProgram(): Command {
@@ -17,11 +20,31 @@ function makeProgram(): Command {
     .description('Rotates the certificate authorities and certificates of a NATS system while it runs.')
     .version(VERSION)
     .showHelpAfterError('(see --help)')
+    // "agent" has options and commands with options of the same name
+    .enablePositionalOptions()
     .addHelpText('after', exitCodes())
-  for (const add of [addDemo, addInit, addIssuer, addAgent, addStatus, addRotate, addProbe, addInspect])
+  for (const add of [
+    addDemo,
+    addInit,
+    addIssuer,
+    addAgent,
+    addToken,
+    addStatus,
+    addRotate,
+    addRoot,
+    addProbe,
+    addInspect,
+    addVault,
+  ])
     add(program)
-  for (const command of [program, ...program.commands]) command.exitOverride()
+  throwOnExit(program)
   return program
+}
+
+/** Not inherited by commands that are there already. */
+function throwOnExit(command: Command): void {
+  command.exitOverride()
+  for (const below of command.commands) throwOnExit(below)
 }
 
 /** The codes that can end a command, grouped as sysexits.h has them. */

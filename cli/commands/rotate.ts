@@ -1,13 +1,11 @@
 /** `rotor rotate`: the next authority now, not at the start of its epoch. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { asOperator } from '../../src/domain/operator.ts'
-import { gatherOverview } from '../../src/domain/overview.ts'
-import { RotorError } from '../../src/errors.ts'
-import { formatInstant, sleep } from '../../src/time.ts'
-import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
+import { askIssuer, asOperator } from '../../src/domain/operator.ts'
+import { formatInstant } from '../../src/time.ts'
 import { orderAnswer } from '../../src/wire/requests.ts'
 import { signalOfProcess } from '../daemon.ts'
+import { followOrder } from '../follow.ts'
 import { makeOutput } from '../output.ts'
 
 interface RotateOptions {
@@ -36,7 +34,7 @@ follow.`,
       const output = makeOutput(options.json)
       const { signal, forget } = signalOfProcess()
       try {
-        await asOperator(options.config, async ({ config, names, nc }) => {
+        await asOperator(options.config, async (operator) => {
           const order = {
             v: 1,
             kind: 'rotate',
@@ -45,33 +43,14 @@ follow.`,
             by: userInfo().username,
             at: formatInstant(Date.now()),
           }
-          const reply = await nc
-            .request(names.orderSubject, encodeRecord(order), { timeout: 10_000 })
-            .catch((cause) => {
-              throw RotorError.from(
-                cause,
-                'ERR_NATS_UNAVAILABLE',
-                `no issuer answers on ${names.orderSubject}`,
-              )
-            })
-          const answer = decodeRecord(orderAnswer, reply.data, names.orderSubject)
-          if (!answer.ok) throw new RotorError(answer.code, answer.message)
+          await askIssuer(operator.nc, operator.names.orderSubject, order, orderAnswer)
           if (!options.wait) return output.answer({ type: 'ordered' }, 'The issuer accepted the order.')
           output.note('The issuer accepted the order.')
-          let said = ''
-          for (;;) {
-            const overview = await gatherOverview(nc, names, config, Date.now())
-            const words = `${overview.phase}: ${overview.waitingFor.length === 0 ? overview.reason : `waits for ${overview.waitingFor.map((w) => `${w.name} (${w.missing})`).join(', ')}`}`
-            if (words !== said) output.note(words)
-            said = words
-            if (overview.phase === 'steady' && !overview.ordered) {
-              return output.answer(
-                { type: 'rotated', epoch: overview.active, version: overview.version },
-                `Epoch ${overview.active} signs, proven on every node.`,
-              )
-            }
-            await sleep(200, signal)
-          }
+          const { active, version } = await followOrder(operator, output, signal)
+          output.answer(
+            { type: 'rotated', epoch: active, version },
+            `Epoch ${active} signs, proven on every node.`,
+          )
         })
       } finally {
         forget()

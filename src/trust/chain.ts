@@ -37,6 +37,18 @@ export function assertIssuedBy(child: Certificate, issuer: Certificate): void {
   }
 }
 
+/** The first of these that issued `child`. */
+export function issuerAmong(child: Certificate, issuers: readonly Certificate[]): Certificate | undefined {
+  return issuers.find((issuer) => {
+    try {
+      assertIssuedBy(child, issuer)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
 /**
  * Verifies a chain (leaf first, then its issuers) at `now` and returns the anchor it leads to: a certificate of the
  * chain that is itself an anchor, or the anchor that issued the last one. Every link, also one above the anchor,
@@ -67,21 +79,26 @@ export function verifyLeaf(
   return path[path.length - 1] ?? leaf
 }
 
-/** The chain from the leaf up to and with its anchor. */
+/**
+ * The chain from the leaf up to and with its anchor. The chain may go on above that one, with a certificate that leads
+ * to another root.
+ */
 function pathToAnchor(chain: readonly Certificate[], anchors: readonly Certificate[]): Certificate[] {
   const trusted = new Set(anchors.map((anchor) => anchor.sha256))
   const at = chain.findIndex((certificate, i) => i > 0 && trusted.has(certificate.sha256))
   if (at > 0) return chain.slice(0, at + 1)
-  const last = chain[chain.length - 1]
   let reason: unknown
-  for (const anchor of anchors) {
-    try {
-      if (last !== undefined) assertIssuedBy(last, anchor)
-      return [...chain, anchor]
-    } catch (cause) {
-      reason = cause
+  for (const [i, certificate] of chain.entries()) {
+    for (const anchor of anchors) {
+      try {
+        assertIssuedBy(certificate, anchor)
+        return [...chain.slice(0, i + 1), anchor]
+      } catch (cause) {
+        reason = cause
+      }
     }
   }
+  const last = chain[chain.length - 1]
   throw new RotorError(
     'ERR_IDENTITY_INVALID',
     `"${last?.subject}" was issued by "${last?.issuer}", which is none of the ${anchors.length} trust anchors`,
@@ -127,7 +144,7 @@ export function keyMatches(certificate: Certificate, privateKey: KeyObject): boo
 
 function signedBy(child: Certificate, issuer: Certificate): boolean {
   try {
-    return child.x509.verify(issuer.x509.publicKey)
+    return child.x509.verify(issuer.publicKey)
   } catch {
     return false
   }

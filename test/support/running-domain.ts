@@ -14,7 +14,13 @@ import {
   type Target,
 } from '../../agent/index.ts'
 import { type LocalDomain, type LocalDomainOptions, makeLocalDomain } from '../../demo/domain.ts'
-import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
+import {
+  type IssuerEvent,
+  type IssuerHandle,
+  type IssuerOptions,
+  readIssuerConfig,
+  startIssuer,
+} from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
 import type { Operator } from '../../src/domain/operator.ts'
@@ -94,7 +100,10 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   /** Starts the issuer and the agent beside it. */
-  async startIssuer(policy: RotationPolicy = {}): Promise<IssuerHandle> {
+  async startIssuer(
+    policy: RotationPolicy = {},
+    more: Pick<IssuerOptions, 'authority' | 'joinLimits'> = {},
+  ): Promise<IssuerHandle> {
     const config = await readIssuerConfig(this.local.founded.issuerConfig)
     const agent = await this.startAgent(ISSUER)
     this.#issuer = await startIssuer({
@@ -102,6 +111,7 @@ export class RunningDomain implements AsyncDisposable {
       identity: agent.identity,
       logger: this.#logger(ISSUER),
       onEvent: (event) => this.events.push({ node: ISSUER, ...event }),
+      ...more,
     })
     return this.#issuer
   }
@@ -160,7 +170,7 @@ export class RunningDomain implements AsyncDisposable {
     try {
       return await work(operator)
     } catch (cause) {
-      await this.#closeOperator()
+      await this.hangUp()
       throw cause
     }
   }
@@ -175,7 +185,8 @@ export class RunningDomain implements AsyncDisposable {
     }
   }
 
-  async #closeOperator(): Promise<void> {
+  /** The next question is asked on a new connection: the one there is waits long for a server that was lost. */
+  async hangUp(): Promise<void> {
     const operator = await this.#operator?.catch(() => null)
     this.#operator = null
     await operator?.nc.close()
@@ -235,14 +246,14 @@ export class RunningDomain implements AsyncDisposable {
 
   // ---- rotating
 
-  /** Orders a rotation and returns when the issuer has taken the order. */
-  async order(reason = 'a test'): Promise<void> {
+  /** Orders a rotation, or a new root, and returns when the issuer has taken the order. */
+  async order(reason = 'a test', kind: 'rotate' | 'root-rotate' = 'rotate'): Promise<void> {
     await eventually(
       () =>
         this.asOperator(async ({ nc, names }) => {
           const order = {
             v: 1,
-            kind: 'rotate',
+            kind,
             force: false,
             reason,
             by: 'test',
@@ -296,7 +307,7 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   async stop(): Promise<void> {
-    await this.#closeOperator()
+    await this.hangUp()
     await Promise.all(
       [...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)),
     )
