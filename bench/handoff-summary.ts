@@ -20,6 +20,8 @@ export interface WaySummary extends Omit<WayRun, 'moves' | 'flows'> {
   readonly dialMs: Figures
   readonly overlapMs: Figures
   readonly cutMs: Figures
+  /** Over all moves. */
+  readonly begunAgain: number
   /** All flows together; the longest gap is that of the plain flow. */
   readonly sum: Omit<FlowReport, 'reasons'>
   /** Nothing lost, duplicated, reordered, failed or redelivered in any flow, and every move made. */
@@ -29,13 +31,14 @@ export interface WaySummary extends Omit<WayRun, 'moves' | 'flows'> {
 
 export function summariseWay(run: WayRun): WaySummary {
   const { moves, flows, failures } = run
-  const of = (part: keyof MoveTimes) => figures(moves.flatMap((times) => times[part] ?? []))
+  const of = (part: (typeof PARTS)[number]) => figures(moves.flatMap((times) => times[part] ?? []))
   return {
     ...run,
     rounds: moves.length,
     dialMs: of('dialMs'),
     overlapMs: of('overlapMs'),
     cutMs: of('cutMs'),
+    begunAgain: moves.reduce((sum, { begunAgain = 0 }) => sum + begunAgain, 0),
     sum: sumOf(flows),
     clean: failures.length === 0 && FLOWS.every((flow) => isClean(flows[flow])),
   }
@@ -75,6 +78,12 @@ export function renderHandoff(runs: readonly WaySummary[]): string {
       of(({ rounds }) => rounds),
     ),
   ]
+  lines.push(
+    row(
+      'begun again',
+      of(({ begunAgain }) => begunAgain),
+    ),
+  )
   lines.push(
     row(
       'plain messages a second',

@@ -24,6 +24,8 @@ export interface MoveTimes {
   readonly overlapMs?: number
   /** The service is on neither: from the last message of the old connection to the subscriptions on the new one. */
   readonly cutMs?: number
+  /** Times that it began again, because too much came before the cut. */
+  readonly begunAgain?: number
 }
 
 export interface MovingOptions {
@@ -132,11 +134,12 @@ function handoffTimes(status: object): MoveTimes {
     readonly ok?: boolean
     readonly reason?: string
     readonly sameServer?: boolean
-  } & Required<MoveTimes>
+    readonly attempts: number
+  } & Required<Pick<MoveTimes, 'dialMs' | 'overlapMs' | 'cutMs'>>
   if (event.ok !== true) throw new RotorError('ERR_INTERNAL', `the handoff failed: ${event.reason}`)
   if (event.sameServer !== true) throw new RotorError('ERR_INTERNAL', 'the handoff went to another server')
-  const { dialMs, overlapMs, cutMs } = event
-  return { dialMs, overlapMs, cutMs }
+  const { dialMs, overlapMs, cutMs, attempts } = event
+  return { dialMs, overlapMs, cutMs, begunAgain: attempts - 1 }
 }
 
 interface Seen {

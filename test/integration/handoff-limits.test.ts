@@ -5,6 +5,7 @@ import type { NatsConnection } from '@nats-io/transport-node'
 import { adopt, connect, type RotorConnectionOptions } from '../../src/connection/connect.ts'
 import { HeldIdentity } from '../../src/identity/identity.ts'
 import { connectWith } from '../../src/nats/connect.ts'
+import { eventually } from '../support/eventually.ts'
 import { type MovingServer, startMovingServer, startService } from '../support/moving.ts'
 import { at, type Step } from '../support/steps.ts'
 
@@ -18,54 +19,89 @@ after(async () => await moving[Symbol.asyncDispose]())
 
 describe('messages that pile up before the cut', () => {
   const KIB = 1024
-  const limits = [
-    { what: 'a small limit', limit: 64 * KIB, size: KIB, count: 200 },
-    { what: 'the limit by default', limit: undefined, size: 64 * KIB, count: 160 },
-  ]
+  const small = { limit: 64 * KIB, size: KIB, count: 200 }
   /** Where they are counted, and where they are held. */
   const steps: readonly Step[] = ['the first is asked what it delivered', 'the second joins the queue groups']
-  for (const { what, limit, size, count } of limits) {
+
+  /** A service that notes the numbers of the messages that it gets. */
+  async function startCounting(limit: number | undefined) {
+    const { proxy, first } = moving
+    const handoff = limit === undefined ? { timeout: 20_000 } : { timeout: 20_000, limit }
+    const service = await startService(proxy, first, { handoff })
+    const seen: number[] = []
+    const { nc } = service
+    nc.subscribe('pile', { callback: (_, { data }) => void seen.push(Buffer.from(data).readUInt32BE()) })
+    nc.subscribe('group', { queue: 'q', callback: () => {} })
+    await nc.flush()
+    return { service, seen }
+  }
+
+  /** From the step on the old connection brings nothing and the new one is not asked, while messages `from`... come. */
+  function pile(step: Step, { size, count }: { size: number; count: number }, from = 0): Promise<void> {
+    const { proxy } = moving
+    const { reached } = at(proxy, step, (old, next) => {
+      old.down.stall()
+      next.up.stall()
+    })
+    return reached.then(async () => {
+      const second = proxy.links.at(-1)
+      for (let i = 0; i < count; i++) {
+        const body = Buffer.alloc(size)
+        body.writeUInt32BE(from + i)
+        peer.publish('pile', body)
+      }
+      await peer.flush()
+      // the server has sent it all, and only then hears what the new one asks
+      second?.up.resume()
+      await eventually(() => second?.isOpen === false, { timeout: 20_000 })
+    })
+  }
+
+  const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
+
+  const limits = {
+    'a small limit': small,
+    'the limit by default': { limit: undefined, size: 64 * KIB, count: 160 },
+  }
+  for (const [what, { limit, ...burst }] of Object.entries(limits)) {
     for (const step of steps) {
-      test(`${what} is kept to when ${step}: it gives up, and each message comes once`, async () => {
-        const { proxy, first, second } = moving
-        const handoff = limit === undefined ? { timeout: 20_000 } : { timeout: 20_000, limit }
-        await using service = await startService(proxy, first, { handoff })
-        const { nc } = service
-        const seen: number[] = []
-        nc.subscribe('pile', { callback: (_, { data }) => void seen.push(Buffer.from(data).readUInt32BE()) })
-        nc.subscribe('group', { queue: 'q', callback: () => {} })
-        await nc.flush()
-        // the old connection brings nothing, and the new one is not asked
-        const { reached } = at(proxy, step, (old, next) => {
-          old.down.stall()
-          next.up.stall()
-        })
-        const moved = service.move(second)
-        await reached
-        for (let i = 0; i < count; i++) {
-          const body = Buffer.alloc(size)
-          body.writeUInt32BE(i)
-          peer.publish('pile', body)
-        }
-        await peer.flush()
-        // the server has sent it all, and only then hears what the new one asks
-        proxy.links.at(-1)?.up.resume()
+      test(`${what} is kept to when ${step}: it begins again, and each message comes once`, async () => {
+        const { service, seen } = await startCounting(limit)
+        await using _ = service
+        const over = pile(step, burst)
+        const moved = service.move(moving.second)
+        await over
+        moving.proxy.calm()
         const event = await moved
-        assert.equal(event.ok, false)
-        assert.match(event.reason ?? '', new RegExp(`more than ${limit ?? 8 * KIB * KIB} bytes`))
-        proxy.calm()
-        // its PONG comes behind all that was stalled, and behind the one for the handoff
-        await nc.flush()
-        assert.deepEqual(
-          seen,
-          Array.from({ length: count }, (_, i) => i),
-        )
-        assert.equal((await service.move(second)).ok, true)
-        await nc.flush()
-        assert.equal(seen.length, count)
+        assert.deepEqual([event.ok, event.attempts], [true, 2])
+        await service.nc.flush()
+        assert.deepEqual(seen, numbers(burst.count))
       })
     }
   }
+
+  test('again and again: it gives up for now, and each message comes once', async () => {
+    const { service, seen } = await startCounting(small.limit)
+    await using _ = service
+    const [step = 'the second subscribes'] = steps
+    let over = pile(step, small)
+    const moved = service.move(moving.second)
+    for (const times of [1, 2]) {
+      await over
+      over = pile(step, small, times * small.count)
+    }
+    await over
+    moving.proxy.calm()
+    const event = await moved
+    assert.equal(event.ok, false)
+    assert.match(event.reason ?? '', new RegExp(`more than ${small.limit} bytes`))
+    // its PONG comes behind all that was stalled, and behind the one for the handoff
+    await service.nc.flush()
+    assert.deepEqual(seen, numbers(3 * small.count))
+    assert.equal((await service.move(moving.second)).ok, true)
+    await service.nc.flush()
+    assert.equal(seen.length, 3 * small.count)
+  })
 })
 
 describe('what is no connection that can be moved', () => {

@@ -17,6 +17,8 @@ interface Material {
 }
 
 export interface ProxyOptions {
+  /** `host:port` to listen on. @default a free port of 127.0.0.1 */
+  readonly listen?: string
   /** `host:port` of the servers. */
   readonly backends: readonly string[]
   readonly open?: {
@@ -102,24 +104,21 @@ export class ServerProxy implements AsyncDisposable {
   readonly #options: ProxyOptions
   readonly #server: Server
   readonly #sockets = new Set<Duplex>()
-  #port = 0
+  readonly address: string
 
-  private constructor(options: ProxyOptions) {
+  private constructor(options: ProxyOptions, address: string) {
     this.#options = options
+    this.address = address
     this.#server = createServer((socket) => this.#accept(socket))
   }
 
   static async start(options: ProxyOptions): Promise<ServerProxy> {
-    const proxy = new ServerProxy(options)
-    const [port = 0] = await freePorts(1)
-    proxy.#port = port
-    proxy.#server.listen(port, '127.0.0.1')
+    const address = options.listen ?? `127.0.0.1:${(await freePorts(1))[0]}`
+    const proxy = new ServerProxy(options, address)
+    const [host, port] = address.split(':')
+    proxy.#server.listen(Number(port), host)
     await once(proxy.#server, 'listening')
     return proxy
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.#port}`
   }
 
   get open(): readonly Link[] {

@@ -55,6 +55,8 @@ export interface Handoff {
   /** Messages that waited for the cut on the second connection, and how many of them had come on the first, too. */
   readonly held: number
   readonly matched: number
+  /** 1, and one more for each time that the bound was reached before the cut. */
+  readonly attempts: number
 }
 
 /** nats-facts 3.3: a server in a cluster may not know of a subscription that another one has confirmed. */
@@ -62,6 +64,8 @@ const DWELL: Duration = 250
 const TIMEOUT: Duration = 5000
 const LIMIT = 8 * 1024 * 1024
 const TRIES = 4
+/** Times to begin again when too much came before the cut: a burst, or a moment in which the process got no processor. */
+const ATTEMPTS = 3
 /** Milliseconds for a PONG of a connection that is not behind, and how often that is looked for. */
 const CALM: Duration = 25
 const LOOKS_FOR_CALM = 10
@@ -78,13 +82,20 @@ export async function handOff(
   tls: object,
   options: HandoffOptions = {},
 ): Promise<Handoff> {
-  const move = new Move(internals, isDraining, tls, options)
-  try {
-    return await move.run()
-  } finally {
-    move.end()
+  for (let attempts = 1; ; attempts += 1) {
+    const move = new Move(internals, isDraining, tls, options)
+    try {
+      return { ...(await move.run()), attempts }
+    } catch (cause) {
+      if (!(cause instanceof TooMuch) || attempts === ATTEMPTS) throw cause
+    } finally {
+      move.end()
+    }
   }
 }
+
+/** The bound of what is remembered and held was reached. */
+class TooMuch extends Error {}
 
 /** What the client had subscribed to when its frames began to wait. */
 interface Held extends Wanted {
@@ -135,7 +146,7 @@ class Move {
     )
   }
 
-  async run(): Promise<Handoff> {
+  async run(): Promise<Omit<Handoff, 'attempts'>> {
     const began = performance.now()
     this.#mayGoOn()
     await this.#unlessStopped(FirstConnection.free(this.#protocol, this.#timeout))
@@ -297,7 +308,7 @@ class Move {
     else if (this.#queue.has(sid)) this.#overlap.arrivedForGroup(frame)
     else if (this.#plain.has(sid)) this.#overlap.arrived(frame)
     if (this.#overlap.bytes > this.#limit) {
-      this.#stop.abort(new Error(`more than ${this.#limit} bytes came before the cut`))
+      this.#stop.abort(new TooMuch(`more than ${this.#limit} bytes came before the cut`))
     }
   }
 

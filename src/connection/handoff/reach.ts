@@ -1,4 +1,5 @@
 /** Where does the second connection go? To the server we are on; when that can not be dialled any more, to another one. */
+import { promises as dns } from 'node:dns'
 import { isIP } from 'node:net'
 import type { ClientOptions, ClientProtocol, DialTarget, Internals, KnownServer } from './internals.ts'
 import { SecondConnection, type SecondOptions } from './second.ts'
@@ -36,10 +37,9 @@ export async function reach(
       reached.second.discard()
     }
   } catch (cause) {
-    const here = protocol.servers.getCurrentServer()
-    for (const other of protocol.servers.getServers().filter(({ listen }) => listen !== here.listen)) {
+    for (const { to, elsewhere } of await others(protocol)) {
       options.signal.throwIfAborted()
-      const reached = await dial(named(other), other).catch(() => null)
+      const reached = await dial(to, elsewhere).catch(() => null)
       if (reached !== null) return reached
     }
     throw cause
@@ -56,6 +56,27 @@ function sameAddress(protocol: ClientProtocol): DialTarget {
   // Not resolved by the client: then the name is what the certificate is checked for.
   const byName = transport.tlsName === '' && isIP(hostname) === 0
   return { hostname: byName ? hostname : remoteAddress, port: remotePort, tlsName: transport.tlsName }
+}
+
+/** Other addresses of the name that we are connected to, as of now, then the other servers that the client knows. */
+async function others(
+  protocol: ClientProtocol,
+): Promise<{ readonly to: DialTarget; readonly elsewhere: KnownServer | null }[]> {
+  const here = protocol.servers.getCurrentServer()
+  const { hostname, port } = here
+  const found = isIP(hostname) === 0 ? await dns.lookup(hostname, { all: true }).catch(() => []) : []
+  const ours = protocol.transport.socket?.remoteAddress
+  const addresses = found.map(({ address }) => address).filter((address) => address !== ours)
+  return [
+    ...addresses.map((address) => ({
+      to: { hostname: address, port, tlsName: hostname },
+      elsewhere: null,
+    })),
+    ...protocol.servers
+      .getServers()
+      .filter(({ listen }) => listen !== here.listen)
+      .map((other) => ({ to: named(other), elsewhere: other })),
+  ]
 }
 
 /** The certificate of a server that is known by name must have that name. */
