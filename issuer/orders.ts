@@ -12,8 +12,8 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type Order, type OrderAnswer, order } from '../src/wire/requests.ts'
 import type { Authority } from './authority/authority.ts'
-import { noRootStore } from './effects.ts'
-import { heldRoots } from './roots.ts'
+import { noRootStore } from './loop/effects.ts'
+import { heldRoots } from './loop/roots.ts'
 import { readState, writeState } from './store.ts'
 
 export interface OrdersOptions {

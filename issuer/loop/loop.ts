@@ -3,12 +3,12 @@
  * reason to look. All decisions are in `src/rotation`; a crash anywhere here is answered by the next turn.
  */
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { Bell } from '../src/bell.ts'
-import type { Signer } from '../src/bundle/envelope.ts'
-import { RotorError } from '../src/errors.ts'
-import type { Logger } from '../src/log.ts'
-import type { Link } from '../src/nats/link.ts'
-import { advance } from '../src/rotation/advance.ts'
+import type { Bell } from '../../src/bell.ts'
+import type { Signer } from '../../src/bundle/envelope.ts'
+import { RotorError } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import type { Link } from '../../src/nats/link.ts'
+import { advance } from '../../src/rotation/advance.ts'
 import type {
   Decision,
   Effect,
@@ -16,21 +16,16 @@ import type {
   RotationPolicy,
   RotationState,
   Straggler,
-} from '../src/rotation/state.ts'
-import { Backoff, Silence } from '../src/tasks.ts'
-import { type Clock, type Duration, sleep } from '../src/time.ts'
-import { type BundlePayload, bundlePayload } from '../src/wire/bundle.ts'
-import type { DomainNames } from '../src/wire/names.ts'
-import { decodeRecord } from '../src/wire/record.ts'
-import type { Authority } from './authority/authority.ts'
-import { Effects } from './effects.ts'
-import type { BundleHistory } from './history/history.ts'
-import type { Prober } from './prober.ts'
-import { recover } from './recovery.ts'
-import { rehearse } from './rehearsal.ts'
-import { Report } from './report.ts'
-import { heldRoots, Signers } from './roots.ts'
-import type { Statuses } from './statuses.ts'
+} from '../../src/rotation/state.ts'
+import { Backoff, Silence } from '../../src/tasks.ts'
+import { type Clock, type Duration, sleep } from '../../src/time.ts'
+import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
+import type { DomainNames } from '../../src/wire/names.ts'
+import { decodeRecord } from '../../src/wire/record.ts'
+import type { Authority } from '../authority/authority.ts'
+import type { BundleHistory } from '../history/history.ts'
+import type { Prober } from '../prober.ts'
+import type { Statuses } from '../statuses.ts'
 import {
   isStoreMissing,
   newestBundle,
@@ -38,7 +33,12 @@ import {
   readState,
   type StoredState,
   writeState,
-} from './store.ts'
+} from '../store.ts'
+import { Effects } from './effects.ts'
+import { recover } from './recovery.ts'
+import { rehearse } from './rehearsal.ts'
+import { Report } from './report.ts'
+import { heldRoots, Signers } from './roots.ts'
 
 /** What an issuer tells its owner. Synchronous; `before`/`after` stand on both sides of every write. */
 export type IssuerEvent =

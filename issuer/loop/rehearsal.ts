@@ -3,16 +3,16 @@
  * next one are verified with the trust of before and of after, with either kind of trust file, as docs/operations.md
  * ("Changing the root") has the table. Nothing is remembered: after a crash it is simply asked again.
  */
-import { caFile } from '../src/bundle/payload.ts'
-import { RotorError } from '../src/errors.ts'
-import type { Epoch } from '../src/schedule.ts'
-import type { Instant } from '../src/time.ts'
-import { type Certificate, parseCertificate, parseCertificates } from '../src/trust/certificate.ts'
-import { verifyLeaf } from '../src/trust/chain.ts'
-import { makeCsr, parseCsr } from '../src/trust/csr.ts'
-import { generateKeyPair } from '../src/trust/keys.ts'
-import { type BundlePayload, scheduleOf } from '../src/wire/bundle.ts'
-import type { Authority } from './authority/authority.ts'
+import { caFile } from '../../src/bundle/payload.ts'
+import { RotorError } from '../../src/errors.ts'
+import type { Epoch } from '../../src/schedule.ts'
+import type { Instant } from '../../src/time.ts'
+import { type Certificate, parseCertificate, parseCertificates } from '../../src/trust/certificate.ts'
+import { verifyLeaf } from '../../src/trust/chain.ts'
+import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
+import { generateKeyPair } from '../../src/trust/keys.ts'
+import { type BundlePayload, scheduleOf } from '../../src/wire/bundle.ts'
+import type { Authority } from '../authority/authority.ts'
 
 export interface Combination {
   /** `new: authorities`, `old: root`, `only the new root`. */

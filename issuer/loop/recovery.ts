@@ -2,18 +2,18 @@
  * Is the state that we read the one the fleet is at? Agents refuse versions they have seen, so an issuer that lost its
  * records must not begin again: what was kept of the bundles, in the history or on the stream, is put in force again.
  */
-import type { Signer } from '../src/bundle/envelope.ts'
-import { RotorError } from '../src/errors.ts'
-import { bootstrap } from '../src/rotation/advance.ts'
-import { rebuild } from '../src/rotation/rebuild.ts'
-import type { RotationState } from '../src/rotation/state.ts'
-import type { Instant } from '../src/time.ts'
-import type { BundlePayload } from '../src/wire/bundle.ts'
-import type { Authority } from './authority/authority.ts'
-import type { BundleHistory } from './history/history.ts'
-import { type OwnBundle, openOwn } from './own.ts'
+import type { Signer } from '../../src/bundle/envelope.ts'
+import { RotorError } from '../../src/errors.ts'
+import { bootstrap } from '../../src/rotation/advance.ts'
+import { rebuild } from '../../src/rotation/rebuild.ts'
+import type { RotationState } from '../../src/rotation/state.ts'
+import type { Instant } from '../../src/time.ts'
+import type { BundlePayload } from '../../src/wire/bundle.ts'
+import type { Authority } from '../authority/authority.ts'
+import type { BundleHistory } from '../history/history.ts'
+import { type OwnBundle, openOwn } from '../own.ts'
+import type { PublishedBundle } from '../store.ts'
 import { heldRoots, Signers } from './roots.ts'
-import type { PublishedBundle } from './store.ts'
 
 export interface RecoveryOptions {
   readonly domain: string

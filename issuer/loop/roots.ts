@@ -1,9 +1,9 @@
 /** What the loop sees of roots: which ones are held, and which one signed which authority. */
-import type { HeldAuthority, HeldRoot } from '../src/rotation/state.ts'
-import { type Certificate, parseCertificate } from '../src/trust/certificate.ts'
-import { issuerAmong } from '../src/trust/chain.ts'
-import type { BundlePayload } from '../src/wire/bundle.ts'
-import type { Authority } from './authority/authority.ts'
+import type { HeldAuthority, HeldRoot } from '../../src/rotation/state.ts'
+import { type Certificate, parseCertificate } from '../../src/trust/certificate.ts'
+import { issuerAmong } from '../../src/trust/chain.ts'
+import type { BundlePayload } from '../../src/wire/bundle.ts'
+import type { Authority } from '../authority/authority.ts'
 
 /**
  * Roots with a key. Of a store that makes none itself, one that is not in the bundle is the coming one: the operator

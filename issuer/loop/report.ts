@@ -2,12 +2,12 @@
 import { jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { RotorError } from '../src/errors.ts'
-import type { Decision, ObservedServer, RotationState } from '../src/rotation/state.ts'
-import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
-import type { DomainNames } from '../src/wire/names.ts'
-import { encodeRecord } from '../src/wire/record.ts'
-import { type IssuerProblem, type IssuerReport, PROBLEM_KEY, REPORT_KEY } from '../src/wire/report.ts'
+import type { RotorError } from '../../src/errors.ts'
+import type { Decision, ObservedServer, RotationState } from '../../src/rotation/state.ts'
+import { type Clock, type Duration, formatInstant, type Instant } from '../../src/time.ts'
+import type { DomainNames } from '../../src/wire/names.ts'
+import { encodeRecord } from '../../src/wire/record.ts'
+import { type IssuerProblem, type IssuerReport, PROBLEM_KEY, REPORT_KEY } from '../../src/wire/report.ts'
 
 const AT_MOST_EVERY: Duration = 250
 

@@ -1,14 +1,14 @@
 /** The part of an issuer that lets nodes in: its join endpoint, where one is configured, and the answers to operators. */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
-import type { Duration } from '../src/time.ts'
-import type { JoinAnswer, JoinRequest } from '../src/wire/enrolment.ts'
-import { handleEnrolment } from './enrolment.ts'
-import { openJoinEndpoint } from './join/endpoint.ts'
-import { type EndpointKey, endpointKey } from './join/key.ts'
-import type { JoinLimits } from './join/limits.ts'
-import { type RedeemOptions, redeem } from './join/redeem.ts'
-import { Tokens } from './join/tokens.ts'
-import type { Statuses } from './statuses.ts'
+import type { Duration } from '../../src/time.ts'
+import type { JoinAnswer, JoinRequest } from '../../src/wire/enrolment.ts'
+import type { Statuses } from '../statuses.ts'
+import { openJoinEndpoint } from './endpoint.ts'
+import { type EndpointKey, endpointKey } from './key.ts'
+import type { JoinLimits } from './limits.ts'
+import { handleEnrolment } from './operator.ts'
+import { type RedeemOptions, redeem } from './redeem.ts'
+import { Tokens } from './tokens.ts'
 
 export interface JoiningOptions extends Omit<RedeemOptions, 'tokens'> {
   readonly statuses: Statuses
