@@ -5,14 +5,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { connect } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import { startNatsServer } from '../src/local/nats-server.ts'
 import { type Duration, formatInstant } from '../src/time.ts'
 import { decodeRecord } from '../src/wire/record.ts'
 import { signAnswer } from '../src/wire/requests.ts'
-import { machine, note, runCommand, wholeNumber } from './command.ts'
+import { machine, note, parseFlags, runCommand, wholeNumber } from './command.ts'
 import { CallThread } from './load/thread.ts'
 import { type SigningEngine, startSigningEngine } from './signing-engine.ts'
 import { leafRequestOf, makeSigningStage, type SigningStage } from './signing-stage.ts'
@@ -54,18 +53,8 @@ const FLAGS = {
   agents: { type: 'string', default: '1000' },
 } as const
 
-function parseFlags() {
-  try {
-    return parseArgs({ options: FLAGS }).values
-  } catch (cause) {
-    throw new RotorError('ERR_USAGE', `${cause instanceof Error ? cause.message : cause}; see --help`, {
-      cause,
-    })
-  }
-}
-
 function readOptions(): Options | null {
-  const values = parseFlags()
+  const values = parseFlags(FLAGS)
   if (values.help) return null
   return {
     json: values.json,

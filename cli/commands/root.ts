@@ -1,21 +1,13 @@
 /** `rotor root`: a new root for the domain, and what there is. */
-import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { askIssuer, asOperator } from '../../src/domain/operator.ts'
+import { asOperator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { RotorError } from '../../src/errors.ts'
-import { formatInstant } from '../../src/time.ts'
-import { orderAnswer } from '../../src/wire/requests.ts'
-import { signalOfProcess } from '../daemon.ts'
-import { followOrder } from '../follow.ts'
+import { type OrderOptions, placeOrder } from '../order.ts'
 import { makeOutput, relative, table } from '../output.ts'
 
-interface RotateOptions {
-  readonly config: string
-  readonly reason: string
+interface RotateOptions extends OrderOptions {
   readonly crossSign: boolean
-  readonly wait: boolean
-  readonly json: boolean
 }
 
 export function addRoot(program: Command): void {
@@ -47,38 +39,20 @@ of the domain that trust one root from a file of their own. These certificates e
       '\nExample: rotor root rotate --config issuer.json --reason "the yearly change"\n         rotor root status --config issuer.json',
     )
     .action(async (options: RotateOptions) => {
-      const output = makeOutput(options.json)
-      const { signal, forget } = signalOfProcess()
-      try {
-        await asOperator(options.config, async (operator) => {
-          const order = {
-            v: 1,
-            kind: 'root-rotate',
-            crossSign: options.crossSign,
-            force: false,
-            reason: options.reason,
-            by: userInfo().username,
-            at: formatInstant(Date.now()),
-          }
-          await askIssuer(operator.nc, operator.names.orderSubject, order, orderAnswer)
-          if (!options.wait) return output.answer({ type: 'ordered' }, 'The issuer accepted the order.')
-          output.note('The issuer accepted the order.')
-          const { roots, active, version } = await followOrder(operator, output, signal)
-          const [newest] = roots
-          if (newest === undefined || !newest.epochs.includes(active)) {
-            throw new RotorError(
-              'ERR_ORDER_REFUSED',
-              `the change of the root was given up: the newest root did not sign epoch ${active}; the log of the issuer has the reason`,
-            )
-          }
-          output.answer(
-            { type: 'root-rotated', root: newest.sha256, epoch: active, version, roots: roots.length },
-            `Root ${newest.sha256} signs: epoch ${active}, proven on every node. The old root leaves with its last authority.`,
+      const { crossSign } = options
+      await placeOrder(options, { kind: 'root-rotate', crossSign }, ({ roots, active, version }) => {
+        const [newest] = roots
+        if (newest === undefined || !newest.epochs.includes(active)) {
+          throw new RotorError(
+            'ERR_ORDER_REFUSED',
+            `the change of the root was given up: the newest root did not sign epoch ${active}; the log of the issuer has the reason`,
           )
-        })
-      } finally {
-        forget()
-      }
+        }
+        return {
+          value: { type: 'root-rotated', root: newest.sha256, epoch: active, version, roots: roots.length },
+          words: `Root ${newest.sha256} signs: epoch ${active}, proven on every node. The old root leaves with its last authority.`,
+        }
+      })
     })
 }
 

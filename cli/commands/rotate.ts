@@ -1,19 +1,9 @@
 /** `rotor rotate`: the next authority now, not at the start of its epoch. */
-import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { askIssuer, asOperator } from '../../src/domain/operator.ts'
-import { formatInstant } from '../../src/time.ts'
-import { orderAnswer } from '../../src/wire/requests.ts'
-import { signalOfProcess } from '../daemon.ts'
-import { followOrder } from '../follow.ts'
-import { makeOutput } from '../output.ts'
+import { type OrderOptions, placeOrder } from '../order.ts'
 
-interface RotateOptions {
-  readonly config: string
-  readonly reason: string
+interface RotateOptions extends OrderOptions {
   readonly force: boolean
-  readonly wait: boolean
-  readonly json: boolean
 }
 
 export function addRotate(program: Command): void {
@@ -31,29 +21,9 @@ follow.`,
     .option('--no-wait', 'return when the order was accepted, not when the rotation is done')
     .option('--json', 'print the answer as JSON', false)
     .action(async (options: RotateOptions) => {
-      const output = makeOutput(options.json)
-      const { signal, forget } = signalOfProcess()
-      try {
-        await asOperator(options.config, async (operator) => {
-          const order = {
-            v: 1,
-            kind: 'rotate',
-            force: options.force,
-            reason: options.reason,
-            by: userInfo().username,
-            at: formatInstant(Date.now()),
-          }
-          await askIssuer(operator.nc, operator.names.orderSubject, order, orderAnswer)
-          if (!options.wait) return output.answer({ type: 'ordered' }, 'The issuer accepted the order.')
-          output.note('The issuer accepted the order.')
-          const { active, version } = await followOrder(operator, output, signal)
-          output.answer(
-            { type: 'rotated', epoch: active, version },
-            `Epoch ${active} signs, proven on every node.`,
-          )
-        })
-      } finally {
-        forget()
-      }
+      await placeOrder(options, { kind: 'rotate', force: options.force }, ({ active, version }) => ({
+        value: { type: 'rotated', epoch: active, version },
+        words: `Epoch ${active} signs, proven on every node.`,
+      }))
     })
 }

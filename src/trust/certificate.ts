@@ -5,9 +5,9 @@
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { RotorError, type RotorErrorCode } from '../errors.ts'
 import type { Instant } from '../time.ts'
-import { DerReader, TAG, tagged, wrapped } from './der.ts'
-import { type Extensions, type RawExtension, readExtensionList, readExtensions } from './extensions.ts'
+import { type Extensions, readExtensions } from './extensions.ts'
 import { readFrom, spkiSha256 } from './keys.ts'
+import { readParts } from './parts.ts'
 import { decodePem, encodePem } from './pem.ts'
 
 export interface Certificate extends Extensions {
@@ -87,7 +87,7 @@ function read(der: Uint8Array, sha256: string): Certificate {
   const x509 = new X509Certificate(der)
   // X509Certificate also takes PEM, and passes over what follows the certificate.
   if (!x509.raw.equals(der)) throw new SyntaxError('expected the certificate in DER and nothing else')
-  const { spki, extensions } = partsOf(der)
+  const { spki, extensions } = readParts(der)
   const publicKey = readFrom(spki, x509.publicKey)
   return Object.freeze({
     pem: encodePem('CERTIFICATE', der),
@@ -106,28 +106,7 @@ function read(der: Uint8Array, sha256: string): Certificate {
 }
 
 /** The subject as it is encoded: the issuer field of what this certificate signs has the same bytes. */
-export const encodedSubject = (certificate: Certificate): Uint8Array => partsOf(certificate.der).subject
-
-/** TBSCertificate (RFC 5280 4.1), as far as OpenSSL does not show it. */
-function partsOf(der: Uint8Array): {
-  subject: Uint8Array
-  spki: Uint8Array
-  extensions: RawExtension[]
-} {
-  const signedPart = new DerReader(der, 'certificate').sequence().sequence()
-  signedPart.optional(wrapped(0)) // version
-  signedPart.integer() // serial number
-  signedPart.take(TAG.sequence) // signature algorithm
-  signedPart.take(TAG.sequence) // issuer
-  signedPart.take(TAG.sequence) // validity
-  const subject = signedPart.take(TAG.sequence).whole
-  const spki = signedPart.take(TAG.sequence).whole
-  signedPart.optional(tagged(1)) // unique identifiers
-  signedPart.optional(tagged(2))
-  const extensions = signedPart.more ? readExtensionList(signedPart.inside(wrapped(3))) : []
-  signedPart.end()
-  return { subject, spki, extensions }
-}
+export const encodedSubject = (certificate: Certificate): Uint8Array => readParts(certificate.der).subject
 
 function instant(date: Date): Instant {
   const value = date.getTime()

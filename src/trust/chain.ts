@@ -6,6 +6,8 @@ import type { KeyObject } from 'node:crypto'
 import { RotorError } from '../errors.ts'
 import { type Duration, formatInstant, type Instant } from '../time.ts'
 import type { Certificate } from './certificate.ts'
+import { readParts } from './parts.ts'
+import { isSignedBy } from './signature.ts'
 
 /** id-kp-serverAuth and id-kp-clientAuth (RFC 5280 4.2.1.12). */
 export const USAGE = { serverAuth: '1.3.6.1.5.5.7.3.1', clientAuth: '1.3.6.1.5.5.7.3.2' } as const
@@ -142,12 +144,34 @@ export function keyMatches(certificate: Certificate, privateKey: KeyObject): boo
   }
 }
 
+/** Whose key was found to have signed a certificate (SHA-256): it stays so, and to look takes 0.1 to 0.9 ms. */
+const signers = new WeakMap<Certificate, string>()
+
 function signedBy(child: Certificate, issuer: Certificate): boolean {
+  if (signers.get(child) === issuer.spkiSha256) return true
   try {
-    return child.x509.verify(issuer.publicKey)
+    const isSigned = child.x509.verify(issuer.publicKey)
+    if (isSigned) signers.set(child, issuer.spkiSha256)
+    return isSigned
   } catch {
     return false
   }
+}
+
+/**
+ * Looks at the signatures of a chain in threads of the pool, so that a check of the chain that follows need not do it
+ * in ours. Decides nothing.
+ */
+export async function readySignatures(chain: readonly Certificate[]): Promise<void> {
+  const links = chain.slice(1).map(async (issuer, i) => {
+    const child = chain[i]
+    if (child === undefined || signers.get(child) === issuer.spkiSha256) return
+    const { signedPart, algorithm, signature } = readParts(child.der)
+    if (await isSignedBy(signedPart, algorithm, signature, issuer.publicKey)) {
+      signers.set(child, issuer.spkiSha256)
+    }
+  })
+  await Promise.all(links)
 }
 
 const invalid = (message: string): RotorError => new RotorError('ERR_IDENTITY_INVALID', message)

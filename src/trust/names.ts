@@ -110,11 +110,8 @@ const MAX_NAME = 64
 
 /** id-at-commonName and id-at-organizationName. */
 const COMMON_NAME = '2.5.4.3'
-const attribute = (id: number, text: string): Buffer =>
-  der(
-    TAG.set,
-    sequence(Buffer.of(TAG.objectId, 3, 0x55, 4, id), der(TAG.utf8String, Buffer.from(assertText(text)))),
-  )
+const attribute = (id: number, text: string, tag: number = TAG.utf8String): Buffer =>
+  der(TAG.set, sequence(Buffer.of(TAG.objectId, 3, 0x55, 4, id), der(tag, Buffer.from(assertText(text)))))
 
 /**
  * A subject in DER: common name, then organisation, as UTF8String (RFC 5280 4.1.2.4). Throws TypeError when one is
@@ -126,6 +123,12 @@ export function writeSubject(commonName: string, organization?: string): Buffer 
     ...(organization === undefined ? [] : [attribute(10, organization)]),
   )
 }
+
+/** Is this subject, in DER, the common name and nothing else? Others write it as PrintableString where they can. */
+export const isOnlyCommonName = (subject: Buffer, commonName: string): boolean =>
+  [TAG.utf8String, TAG.printableString].some((tag) =>
+    subject.equals(sequence(attribute(3, commonName, tag))),
+  )
 
 /** Strings of ASCII, besides UTF8String. */
 const ASCII_STRINGS: ReadonlySet<number> = new Set([TAG.printableString, TAG.ia5String])

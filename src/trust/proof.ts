@@ -10,7 +10,7 @@ import type { Duration, Instant } from '../time.ts'
 import { decodeRecord } from '../wire/record.ts'
 import { type SignClaims, signClaims } from '../wire/requests.ts'
 import { type Certificate, parseCertificate } from './certificate.ts'
-import { verifyLeaf } from './chain.ts'
+import { readySignatures, verifyLeaf } from './chain.ts'
 import { kindOf } from './keys.ts'
 import { type SignatureForm, verifyBytes } from './signature.ts'
 
@@ -77,6 +77,7 @@ export async function openProof(
   if (alg !== header.alg || !(await verifyBytes(signedPart, leaf.publicKey, signature, how))) {
     throw new RotorError('ERR_SIGN_PROOF', 'the signature is not by the key of the leaf in x5c')
   }
+  await readySignatures(chain)
   try {
     verifyLeaf(chain, anchors, now, { skew })
   } catch (cause) {
