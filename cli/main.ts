@@ -22,6 +22,9 @@ function makeProgram(): Command {
     .showHelpAfterError('(see --help)')
     // "agent" has options and commands with options of the same name
     .enablePositionalOptions()
+    .exitOverride()
+    // Wrapped to the terminal, not where the source has its lines.
+    .configureHelp({ commandDescription: (command) => command.description().replace(/\n(?!\n)/g, ' ') })
     .addHelpText('after', exitCodes())
   for (const add of [
     addDemo,
@@ -37,14 +40,7 @@ function makeProgram(): Command {
     addVault,
   ])
     add(program)
-  throwOnExit(program)
   return program
-}
-
-/** Not inherited by commands that are there already. */
-function throwOnExit(command: Command): void {
-  command.exitOverride()
-  for (const below of command.commands) throwOnExit(below)
 }
 
 /** The codes that can end a command, grouped as sysexits.h has them. */

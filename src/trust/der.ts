@@ -195,3 +195,11 @@ export const sequence = (...parts: readonly Uint8Array[]): Buffer => der(TAG.seq
 
 /** A BIT STRING of whole bytes. */
 export const bitString = (bytes: Uint8Array): Buffer => der(TAG.bitString, Buffer.of(0), bytes)
+
+/** An INTEGER from the bytes of a number that is not negative: in its shortest form, without a sign bit. */
+export function positiveInteger(bytes: Uint8Array): Buffer {
+  let start = 0
+  while (start < bytes.length - 1 && bytes[start] === 0) start += 1
+  const number = bytes.subarray(start)
+  return (number[0] ?? 0) < 0x80 ? der(TAG.integer, number) : der(TAG.integer, Buffer.of(0), number)
+}

@@ -19,16 +19,15 @@ const TYPE = 'rotor-sign+jws'
 export const MAX_PROOF_BYTES = 256 * 1024
 const MAX_CHAIN = 4
 
-/** `alg` (RFC 7518 3.1, RFC 8037 3.1) and what node:crypto calls it, by the kind of the key. */
+/** `alg` (RFC 7518 3.1, RFC 8037 3.1) and the form of its signature, by the kind of the key. */
 const SIGNS_WITH: Readonly<Record<string, { readonly alg: string } & SignatureForm>> = {
-  'ec prime256v1': { alg: 'ES256', hash: 'sha256', dsaEncoding: 'ieee-p1363' },
-  'ec secp384r1': { alg: 'ES384', hash: 'sha384', dsaEncoding: 'ieee-p1363' },
+  'ec prime256v1': { alg: 'ES256', hash: 'sha256', pairOf: 32 },
+  'ec secp384r1': { alg: 'ES384', hash: 'sha384', pairOf: 48 },
   ed25519: { alg: 'EdDSA', hash: null },
   rsa: {
     alg: 'PS256',
     hash: 'sha256',
-    padding: constants.RSA_PKCS1_PSS_PADDING,
-    saltLength: constants.RSA_PSS_SALTLEN_DIGEST,
+    rsa: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST },
   },
 }
 

@@ -4,6 +4,7 @@
  */
 import { type KeyObject, type SigningOptions, sign, type VerifyKeyObjectInput, verify } from 'node:crypto'
 import { promisify } from 'node:util'
+import { positiveInteger, sequence } from './der.ts'
 import { kindOf } from './keys.ts'
 
 interface Algorithm {
@@ -76,24 +77,38 @@ const signAsync = promisify(
   ) => sign(hash, data, key, done),
 )
 
-/** What node:crypto has to be told about a signature, besides the key. */
-export interface SignatureForm extends SigningOptions {
+/** How a signature was made, besides the key. */
+export interface SignatureForm {
   readonly hash: string | null
+  /** ECDSA as two numbers of this many bytes each (RFC 7518 3.4). @default in DER, as certificates have it */
+  readonly pairOf?: number
+  /** RSA. @default PKCS #1 v1.5, as certificates have it */
+  readonly rsa?: SigningOptions
 }
 
 /** Did this key sign these bytes? A signature that is none, of a wrong size too, is just not by it. */
-export const verifyBytes = async (
+export async function verifyBytes(
   data: Uint8Array,
   key: KeyObject,
   signature: Uint8Array,
-  { hash, ...form }: SignatureForm,
-): Promise<boolean> => await verifyAsync(hash, data, { key, ...form }, signature).catch(() => false)
+  { hash, pairOf, rsa }: SignatureForm,
+): Promise<boolean> {
+  if (pairOf !== undefined && signature.length !== 2 * pairOf) return false
+  const inDer = pairOf === undefined ? signature : pairInDer(signature, pairOf)
+  // the key as it is: to find one in an object, or to turn the numbers around, takes Node longer than the rest
+  const given = rsa === undefined ? key : { key, ...rsa }
+  return await verifyAsync(hash, data, given, inDer).catch(() => false)
+}
+
+/** ECDSA-Sig-Value (RFC 3279 2.2.3). */
+const pairInDer = (pair: Uint8Array, size: number): Buffer =>
+  sequence(positiveInteger(pair.subarray(0, size)), positiveInteger(pair.subarray(size)))
 
 const verifyAsync = promisify(
   (
     hash: string | null,
     data: Uint8Array,
-    key: VerifyKeyObjectInput,
+    key: KeyObject | VerifyKeyObjectInput,
     signature: Uint8Array,
     done: (error: Error | null, result: boolean) => void,
   ) => verify(hash, data, key, signature, done),
