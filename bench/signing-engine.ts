@@ -18,7 +18,7 @@ export interface SigningEngine extends AsyncDisposable {
   readonly version: string
   /** As an issuer does it. */
   throughUs(request: LeafRequest): Promise<void>
-  /** The bare HTTP call with the same parameters; the answer is read and not looked at. */
+  /** The bare HTTP call with the same parameters; the certificate is taken out of the answer and not looked at. */
   directly(request: LeafRequest): Promise<void>
 }
 
@@ -40,7 +40,10 @@ export async function startSigningEngine(): Promise<SigningEngine> {
 
   const agent = new Agent({ keepAlive: true })
   opened.defer(() => agent.destroy())
-  const url = `${bao.address}/v1/${mounts.authorities}/issuer/${issuerName(BENCH_DOMAIN, epoch)}/sign/${role}`
+  const issuer = `${mounts.authorities}/issuer/${issuerName(BENCH_DOMAIN, epoch)}`
+  // by id, as the adapter does it: a name would be looked up for each call
+  const id = String((await client.read(issuer))?.issuer_id)
+  const url = `${bao.address}/v1/${mounts.authorities}/issuer/${id}/sign/${role}`
   const stack = opened.move()
   return {
     version: bao.version,
@@ -58,8 +61,11 @@ export async function startSigningEngine(): Promise<SigningEngine> {
       const headers = { 'x-vault-token': bao.rootToken }
       const sent = { url, method: 'POST', headers, json, agent, timeout: 20_000, maxAnswer: 65_536 }
       const { status, text } = await exchange(sent)
-      if (status !== 200) throw new Error(`${url}: ${status} ${text}`)
+      if (status !== 200 || certificateIn(text) === undefined) throw new Error(`${url}: ${status} ${text}`)
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
 }
+
+const certificateIn = (text: string): string | undefined =>
+  (JSON.parse(text) as { data?: { certificate?: string } }).data?.certificate

@@ -60,7 +60,13 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   const { config, logger, clock } = options
   const passphrase =
     config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
-  const opened = await openAuthority({ ...config, passphrase, logger, clock })
+  const opened = await openAuthority({
+    ...config,
+    permitted: config.authorities?.permitted,
+    passphrase,
+    logger,
+    clock,
+  })
   try {
     return await startWith(options, opened, passphrase)
   } catch (cause) {

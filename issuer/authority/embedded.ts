@@ -12,6 +12,7 @@ import type { Instant } from '../../src/time.ts'
 import { type Certificate, parseCertificate } from '../../src/trust/certificate.ts'
 import { issueAuthority, issueLeaf, issueRoot } from '../../src/trust/issue.ts'
 import { generateKeyPair, type KeyPair, privateKeyFromPem, privateKeyToPem } from '../../src/trust/keys.ts'
+import type { Permitted } from '../../src/trust/name-constraints.ts'
 import type { Authority, LeafRequest } from './authority.ts'
 import { EmbeddedRoots } from './roots.ts'
 
@@ -26,6 +27,8 @@ export interface EmbeddedOptions {
   readonly dir: string
   /** Encrypts keys at rest. @default none */
   readonly passphrase?: string | undefined
+  /** What new authorities may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
 }
 
 /** Makes the root of a new domain; refuses a directory that already has one. */
@@ -139,6 +142,7 @@ export class EmbeddedAuthority implements Authority {
       epoch,
       keyPair,
       root,
+      permitted: this.#options.permitted,
     })
     await mkdir(this.#authorities, { recursive: true, mode: 0o700 })
     const temporary = await mkdtemp(join(this.#authorities, '.new-'))

@@ -2,6 +2,7 @@
 import type { VaultConfig } from '../../src/domain/vault-config.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Clock } from '../../src/time.ts'
+import type { Permitted } from '../../src/trust/name-constraints.ts'
 import type { Authority } from './authority.ts'
 import { EmbeddedAuthority } from './embedded.ts'
 import { VaultAuthority } from './vault/authority.ts'
@@ -17,6 +18,8 @@ export interface AuthorityPlace {
   readonly passphrase?: string | undefined
   /** @default the embedded authority */
   readonly vault?: VaultConfig | undefined
+  /** What new authorities may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
   readonly logger: Logger
   /** @default the system's */
   readonly clock?: Clock | undefined
@@ -30,10 +33,10 @@ export interface OpenAuthority extends AsyncDisposable {
 
 /** Reads and sends nothing yet, but for the trust file. Throws ERR_CONFIG_INVALID. */
 export async function openAuthority(place: AuthorityPlace): Promise<OpenAuthority> {
-  const { domain, keys, passphrase, logger } = place
+  const { domain, keys, passphrase, permitted, logger } = place
   if (place.vault === undefined) {
     return {
-      authority: new EmbeddedAuthority({ domain, dir: keys, passphrase }),
+      authority: new EmbeddedAuthority({ domain, dir: keys, passphrase, permitted }),
       vault: null,
       [Symbol.asyncDispose]: async () => {},
     }
@@ -42,7 +45,7 @@ export async function openAuthority(place: AuthorityPlace): Promise<OpenAuthorit
   const clock = place.clock === undefined ? {} : { clock: place.clock }
   const vault = await Vault.open({ config: place.vault, name: place.name, logger, ...clock })
   return {
-    authority: new VaultAuthority({ client: vault, domain, mounts, role, logger, ...clock }),
+    authority: new VaultAuthority({ client: vault, domain, mounts, role, permitted, logger, ...clock }),
     vault,
     [Symbol.asyncDispose]: () => vault.close(),
   }

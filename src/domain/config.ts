@@ -4,6 +4,7 @@ import { RotorError } from '../errors.ts'
 import { PROBE_KINDS } from '../probe/listeners.ts'
 import { KEY_ALGORITHMS } from '../trust/keys.ts'
 import { agentEntry, certificateNames, listener, problemsOfEntries } from './agents.ts'
+import { permittedNames, problemsOfPermitted } from './permitted.ts'
 import { absolute, address, durationText, isLoopback, nameText, readConfig, serverUrl } from './values.ts'
 import { absoluteVault, vaultBlock } from './vault-config.ts'
 
@@ -35,6 +36,8 @@ const issuerSchema = z.strictObject({
   /** Copies of the rotor's streams: 3 in a cluster. */
   replicas: z.int().min(1).max(5).default(1),
   agents: z.array(agentEntry).min(1),
+  /** Of every authority that is made from now on. */
+  authorities: z.strictObject({ permitted: permittedNames.optional() }).optional(),
   /** @default nobody can join: every node gets its identity from `rotor init` */
   join: joinBlock.optional(),
   policy: z
@@ -156,7 +159,7 @@ export type AgentConfig = z.infer<typeof agentSchema>
 /** Reads and checks `issuer.json`. Throws ERR_CONFIG_INVALID with every problem. */
 export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
   const config = await readConfig(issuerSchema, file)
-  const problems = problemsOfEntries(config.agents, config.name)
+  const problems = [...problemsOfEntries(config.agents, config.name), ...problemsOfPermitted(config)]
   if (config.join !== undefined && config.join.addresses === undefined && isEverywhere(config.join.listen))
     problems.push(`join.addresses: expected where nodes reach ${config.join.listen}`)
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', `${file}: ${problems.join('; ')}`)

@@ -6,6 +6,7 @@ import type { KeyObject } from 'node:crypto'
 import { RotorError } from '../errors.ts'
 import { type Duration, formatInstant, type Instant } from '../time.ts'
 import type { Certificate } from './certificate.ts'
+import { namesOutside } from './name-constraints.ts'
 import { readParts } from './parts.ts'
 import { isSignedBy } from './signature.ts'
 
@@ -77,6 +78,10 @@ export function verifyLeaf(
       )
     }
     if (options.usage !== undefined) assertUsage(certificate, options.usage)
+    const outside = certificate.permitted === null ? [] : namesOutside(leaf.names, certificate.permitted)
+    if (outside.length > 0) {
+      throw invalid(`"${certificate.subject}" may not certify ${outside.join(', ')} (its name constraints)`)
+    }
   }
   return path[path.length - 1] ?? leaf
 }

@@ -1,5 +1,6 @@
 /** The extensions of certificates and requests (RFC 5280 4.2), read from their bytes; a second instance is refused. */
 import { DerReader, der, sequence, TAG, tagged, wrapped } from './der.ts'
+import { NAME_CONSTRAINTS, type Permitted, readPermitted } from './name-constraints.ts'
 import { type Names, NO_NAMES, readNames, SUBJECT_ALT_NAME } from './names.ts'
 
 export interface RawExtension {
@@ -22,6 +23,8 @@ export interface Extensions {
   /** Hex, null when absent. */
   readonly subjectKeyId: string | null
   readonly authorityKeyId: string | null
+  /** What a CA may certify; null without name constraints. */
+  readonly permitted: Permitted | null
   /** OIDs of critical extensions that nobody here understands: such a certificate verifies nowhere (RFC 5280 4.2). */
   readonly unknownCritical: readonly string[]
 }
@@ -29,11 +32,14 @@ export interface Extensions {
 /** Those of the arc id-ce, 2.5.29 (RFC 5280 4.2.1): the last number of their OID is one byte. */
 const ID_CE = '2.5.29.'
 
-/** An extension that is not critical, in DER. `id` is an OID of the arc 2.5.29. */
-export function writeExtension(id: string, value: Uint8Array): Buffer {
+const TRUE = der(TAG.boolean, Buffer.of(0xff))
+
+/** An extension in DER. `id` is an OID of the arc 2.5.29. */
+export function writeExtension(id: string, value: Uint8Array, critical = false): Buffer {
   if (!id.startsWith(ID_CE)) throw new TypeError(`expected an OID of ${ID_CE}, found ${id}`)
   const objectId = Buffer.of(TAG.objectId, 3, 0x55, 0x1d, Number(id.slice(ID_CE.length)))
-  return sequence(objectId, der(TAG.octetString, value))
+  const flag = critical ? [TRUE] : []
+  return sequence(objectId, ...flag, der(TAG.octetString, value))
 }
 
 /** KeyUsage bit 5 (RFC 5280 4.2.1.3). */
@@ -104,12 +110,16 @@ export function readExtensions(extensions: readonly RawExtension[]): Extensions 
     names: NO_NAMES,
     subjectKeyId: null,
     authorityKeyId: null,
+    permitted: null,
     unknownCritical: [],
   }
   for (const { id, critical, value } of extensions) {
     const read = READ[id]
     if (id === SUBJECT_ALT_NAME) found.names = readNames(value)
-    else if (read !== undefined) {
+    else if (id === NAME_CONSTRAINTS) {
+      found.permitted = readPermitted(value)
+      if (found.permitted === null) found.unknownCritical = [...found.unknownCritical, id]
+    } else if (read !== undefined) {
       const reader = new DerReader(value, `extension ${id}`)
       read(reader, found)
       reader.end()

@@ -18,7 +18,8 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
 } from './library.ts'
-import { isEmpty, type Names, SUBJECT_ALT_NAME, writeNames, writeSubject } from './names.ts'
+import { assertPermitted, NAME_CONSTRAINTS, type Permitted, writePermitted } from './name-constraints.ts'
+import { isEmpty, type Names, NO_NAMES, SUBJECT_ALT_NAME, writeNames, writeSubject } from './names.ts'
 import { encodePem } from './pem.ts'
 import { signBytes, signingAlgorithm } from './signature.ts'
 
@@ -42,6 +43,8 @@ export interface RootOptions extends Window {
 export interface AuthorityOptions extends Omit<RootOptions, 'pathLength'> {
   readonly epoch: Epoch
   readonly root: KeyedCertificate
+  /** What it may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
 }
 
 export interface LeafOptions extends Window {
@@ -108,9 +111,10 @@ export async function issueCross({ subject, root, ...window }: CrossOptions): Pr
  * a second try has another name. It ends with the root at the latest.
  */
 export async function issueAuthority(options: AuthorityOptions): Promise<string> {
-  const { domain, epoch, keyPair, root, notBefore } = options
+  const { domain, epoch, keyPair, root, notBefore, permitted = NO_NAMES } = options
   const notAfter = Math.min(options.notAfter, root.certificate.notAfter)
   const spki = encodeKey(keyPair.publicKey)
+  const limits = writePermitted(permitted)
   const { name, authorityKeyId } = issuerOf(root)
   return await issue({
     subject: writeSubject(fitted(domain, ` authority epoch ${epoch} ${suffix(spki)}`), domain),
@@ -119,16 +123,24 @@ export async function issueAuthority(options: AuthorityOptions): Promise<string>
     privateKey: root.privateKey,
     notBefore,
     notAfter,
-    extensions: [AUTHORITY_CONSTRAINTS, CA_USAGE, subjectKeyId(spki), ...authorityKeyId],
+    extensions: [
+      AUTHORITY_CONSTRAINTS,
+      CA_USAGE,
+      ...(limits === null ? [] : [writeExtension(NAME_CONSTRAINTS, limits, true)]),
+      subjectKeyId(spki),
+      ...authorityKeyId,
+    ],
   })
 }
 
 /**
  * A leaf in PEM (without its chain), for TLS servers and clients. Its window is cut to that of the authority.
- * Throws ERR_SIGN_REFUSED when nothing is left of the window or a name can not stand in a certificate.
+ * Throws ERR_SIGN_REFUSED when nothing is left of the window, or for a name that can not stand in a certificate or is
+ * outside of the name constraints of the authority.
  */
 export async function issueLeaf(options: LeafOptions): Promise<string> {
   const { authority, publicKey, commonName, names } = options
+  assertPermitted(names, authority.certificate)
   const { name, authorityKeyId } = issuerOf(authority)
   const spki = encodeKey(publicKey)
   return await issue({

@@ -76,13 +76,13 @@ function assertAscii(bytes: Buffer): string {
   return text
 }
 
-function readIp(bytes: Buffer): string {
+export function readIp(bytes: Buffer): string {
   if (bytes.length === 4) return bytes.join('.')
   if (bytes.length !== 16) throw new SyntaxError('expected an IP address of 4 or 16 bytes')
   return canonicalIp(bytes.toString('hex').replace(/.{4}(?=.)/g, '$&:'))
 }
 
-function writeIp(address: string): Buffer {
+export function writeIp(address: string): Buffer {
   const text = canonicalIp(address)
   if (isIP(text) === 4) return Buffer.from(text.split('.').map(Number))
   const [head = '', tail = ''] = text.split('::').map(hexGroups)
@@ -126,9 +126,7 @@ export function writeSubject(commonName: string, organization?: string): Buffer 
 
 /** Is this subject, in DER, the common name and nothing else? Others write it as PrintableString where they can. */
 export const isOnlyCommonName = (subject: Buffer, commonName: string): boolean =>
-  [TAG.utf8String, TAG.printableString].some((tag) =>
-    subject.equals(sequence(attribute(3, commonName, tag))),
-  )
+  [TAG.utf8String, TAG.printableString].some((tag) => subject.equals(sequence(attribute(3, commonName, tag))))
 
 /** Strings of ASCII, besides UTF8String. */
 const ASCII_STRINGS: ReadonlySet<number> = new Set([TAG.printableString, TAG.ia5String])

@@ -1,5 +1,5 @@
 /** What is a certificate made of? TBSCertificate (RFC 5280 4.1) taken apart, each part as its bytes; nothing is judged. */
-import type { Instant } from '../time.ts'
+import { formatInstant, type Instant } from '../time.ts'
 import { DerReader, TAG, tagged, wrapped } from './der.ts'
 import { type RawExtension, readExtensionList } from './extensions.ts'
 
@@ -65,8 +65,11 @@ function readTime(times: DerReader): Instant {
   const fits = tag === TAG.utcTime ? /^\d{12}Z$/.test(text) : /^\d{14}Z$/.test(text)
   // two digits: 1950 to 2049
   const full = tag === TAG.utcTime ? `${text < '5' ? '20' : '19'}${text}` : text
-  const instant = Date.parse(full.replace(/^(....)(..)(..)(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6Z'))
-  if (![TAG.utcTime, TAG.generalizedTime].some((one) => one === tag) || !fits || Number.isNaN(instant)) {
+  const iso = full.replace(/^(....)(..)(..)(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z')
+  const instant = Date.parse(iso)
+  const isTime = tag === TAG.utcTime || tag === TAG.generalizedTime
+  // Date takes the 30th of February for the 2nd of March
+  if (!isTime || !fits || Number.isNaN(instant) || formatInstant(instant) !== iso) {
     throw new SyntaxError('validity: expected a time as RFC 5280 writes it')
   }
   return instant

@@ -208,6 +208,24 @@ test('what the root signs otherwise than asked is not brought into the engine', 
   }
 })
 
+test('an authority has the name constraints that the engine knows; with others it is not brought in', async () => {
+  const there = await engine.domain('limits')
+  const permitted = { dns: ['internal', 'example.com'], ip: [], uri: [] }
+  const authority = there.authority({ permitted })
+  const { certificate } = await authority.prepare(1, window)
+  assert.deepEqual(parseCertificate(certificate, 'authority').permitted, permitted)
+  await authority.sign(1, await leafRequest('limits'))
+  const outside = await leafRequest('limits', { names: { dns: ['orders.local'], ip: [], uri: [] } })
+  await assert.rejects(authority.sign(1, outside), { code: 'ERR_SIGN_REFUSED', message: /orders\.local/ })
+  // OpenBao 2.7 passes over what it does not know
+  const more = there.authority({ permitted: { ...permitted, uri: ['limits'] } })
+  await assert.rejects(more.prepare(2, window), {
+    code: 'ERR_AUTHORITY_ANSWER',
+    message: /expected the name constraints .*uri:limits, found dns:example\.com, dns:internal;/,
+  })
+  assert.equal((await there.contents()).issuers.length, 1)
+})
+
 test('a leaf that is not what was asked for is not handed out', async () => {
   const there = await engine.domain('leaf')
   await there.authority().prepare(1, window)

@@ -264,11 +264,29 @@ function lintExtensions(certificate: Parts, issuer: Parts, say: Say): void {
   lintConstraints(extensions, issuer.extensions, certificate === issuer, say)
   lintUsages(certificate, ca, say)
   lintAltNames(find(extensions, SAN), certificate.subject?.children.length === 0, say)
-  const limits = find(extensions, NAME_CONSTRAINTS)
-  say(
-    '4.2.1.10: name constraints in a leaf, or not critical',
-    limits !== undefined && (!ca || !limits.critical),
-  )
+  lintNameConstraints(find(extensions, NAME_CONSTRAINTS), ca, say)
+}
+
+function lintNameConstraints(found: Extension | undefined, ca: boolean, say: Say): void {
+  if (found === undefined) return
+  say('4.2.1.10: name constraints in a leaf, or not critical', !ca || !found.critical)
+  const parts = found.value?.children ?? []
+  say('4.2.1.10: neither permitted nor excluded subtrees', parts.length === 0)
+  for (const { tag, children } of parts) {
+    say('4.2.1.10: unknown subtrees, or none', ![0xa0, 0xa1].includes(tag) || children.length === 0)
+    for (const { children: subtree } of children) {
+      const [base] = subtree
+      const text = base?.content.toString('latin1') ?? ''
+      // minimum 0 is the default, maximum must be absent
+      say('4.2.1.10: a subtree with a minimum or a maximum', subtree.length !== 1)
+      if (base?.tag === 0x82) say(`4.2.1.10: ${JSON.stringify(text)} is no DNS name`, !isHost(text))
+      else if (base?.tag === 0x86)
+        say(`4.2.1.10: ${JSON.stringify(text)} is no host or domain`, !isHost(text.replace(/^\./, '')))
+      else if (base?.tag === 0x87)
+        say('4.2.1.10: no address and mask of equal length', ![8, 32].includes(base.content.length))
+      else say(`4.2.1.10: a subtree of the kind 0x${base?.tag.toString(16)}`, true)
+    }
+  }
 }
 
 function lintKeyIds(certificate: Parts, issuer: Parts, say: Say): void {

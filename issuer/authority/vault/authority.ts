@@ -16,9 +16,10 @@ import type { HeldAuthority } from '../../../src/rotation/state.ts'
 import type { Epoch } from '../../../src/schedule.ts'
 import { type Clock, type Duration, type Instant, systemClock } from '../../../src/time.ts'
 import type { Window } from '../../../src/trust/issue.ts'
+import { assertPermitted, type Permitted } from '../../../src/trust/name-constraints.ts'
 import type { Authority, LeafRequest } from '../authority.ts'
 import { checked, issuersConfig, signed } from './answers.ts'
-import { assertLeaf, CLOCKS, certificateIn, rfc3339, windowOf } from './checks.ts'
+import { assertLeaf, CLOCKS, rfc3339, windowOf } from './checks.ts'
 import type { VaultClient } from './client.ts'
 import { type HeldIssuer, type Holdings, Inventory } from './inventory.ts'
 import { Making } from './making.ts'
@@ -33,6 +34,8 @@ export interface VaultAuthorityOptions {
   readonly mounts: { readonly root: string; readonly authorities: string }
   /** PKI role at the mount of the authorities that leaves are signed with; see ROLE_ENDINGS. */
   readonly role: string
+  /** What new authorities may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
   /** @default the system's */
   readonly clock?: Clock
   /** @default none */
@@ -78,7 +81,7 @@ export class VaultAuthority implements Authority {
     this.#freshFor = options.freshFor ?? 5_000
     this.#margin = options.margin ?? 120_000
     this.#inventory = new Inventory(this.#client, this.#mount, this.#domain)
-    this.#making = new Making(options.client, options.domain, options.mounts, this.#clock)
+    this.#making = new Making(options, this.#clock)
   }
 
   prepare(epoch: Epoch, window: Window, root?: string): Promise<HeldAuthority> {
@@ -119,6 +122,7 @@ export class VaultAuthority implements Authority {
     }
     const { certificate } = authority
     const { csr, commonName, names, usages } = request
+    assertPermitted(names, certificate)
     const window = windowOf({
       notBefore: Math.max(request.notBefore, certificate.notBefore),
       notAfter: Math.min(request.notAfter, certificate.notAfter),
@@ -142,10 +146,9 @@ export class VaultAuthority implements Authority {
         this.#lookedAt = null
         throw cause
       })
-    const leaf = certificateIn(checked(signed, answer, path).certificate, path)
     const notBefore = Math.min(window.notBefore + CLOCKS, this.#clock.now())
-    assertLeaf(leaf, { ...request, ...window, notBefore, authority: certificate }, path)
-    return leaf.pem + certificate.pem
+    const asked = { ...request, ...window, notBefore, authority: certificate }
+    return (await assertLeaf(checked(signed, answer, path).certificate, asked, path)) + certificate.pem
   }
 
   async activate(epoch: Epoch): Promise<void> {

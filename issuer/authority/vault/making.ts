@@ -7,6 +7,8 @@ import { RotorError } from '../../../src/errors.ts'
 import type { Clock } from '../../../src/time.ts'
 import type { Certificate } from '../../../src/trust/certificate.ts'
 import type { Window } from '../../../src/trust/issue.ts'
+import type { Permitted } from '../../../src/trust/name-constraints.ts'
+import { NO_NAMES } from '../../../src/trust/names.ts'
 import { checked, generated, ids, imported, rootEntry, signed } from './answers.ts'
 import { assertAuthority, CLOCKS, certificateIn, rfc3339, windowOf } from './checks.ts'
 import type { VaultClient } from './client.ts'
@@ -18,23 +20,28 @@ interface SigningRoot {
   readonly path: string
 }
 
+export interface MakingOptions {
+  readonly client: VaultClient
+  readonly domain: string
+  readonly mounts: { readonly root: string; readonly authorities: string }
+  /** @default every name */
+  readonly permitted?: Permitted | undefined
+}
+
 export class Making {
   readonly #client: VaultClient
   readonly #domain: string
   readonly #root: string
   readonly #mount: string
+  readonly #permitted: Permitted
   readonly #clock: Clock
 
-  constructor(
-    client: VaultClient,
-    domain: string,
-    mounts: { readonly root: string; readonly authorities: string },
-    clock: Clock,
-  ) {
+  constructor({ client, domain, mounts, permitted = NO_NAMES }: MakingOptions, clock: Clock) {
     this.#client = client
     this.#domain = domain
     this.#root = mounts.root
     this.#mount = mounts.authorities
+    this.#permitted = permitted
     this.#clock = clock
   }
 
@@ -98,10 +105,15 @@ export class Making {
       use_csr_values: false,
       not_before_duration: `${backDated}s`,
       not_after: rfc3339(window.notAfter),
+      ...this.#limits(),
     })
     const { certificate: pem } = checked(signed, answer, path)
     const certificate = certificateIn(pem, path)
-    assertAuthority(certificate, { domain: this.#domain, attempt, root, ...window }, path)
+    assertAuthority(
+      certificate,
+      { domain: this.#domain, permitted: this.#permitted, attempt, root, ...window },
+      path,
+    )
     return certificate.pem
   }
 
@@ -114,6 +126,16 @@ export class Making {
       throw new RotorError('ERR_AUTHORITY_ANSWER', `${path}: expected an issuer with the key ${keyId}`)
     }
     return found[0]
+  }
+
+  /** OpenBao 2.7 knows DNS names only and passes over the others; Vault knows all since 1.19. */
+  #limits(): Record<string, unknown> {
+    const { dns, ip, uri } = this.#permitted
+    return {
+      ...(dns.length === 0 ? {} : { permitted_dns_domains: dns }),
+      ...(ip.length === 0 ? {} : { permitted_ip_ranges: ip }),
+      ...(uri.length === 0 ? {} : { permitted_uri_domains: uri }),
+    }
   }
 
   #subject(attempt: Attempt): Record<string, unknown> {
