@@ -2,7 +2,7 @@
 import { Bell } from '../src/bell.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
-import { openDirectory } from '../src/identity/directory.ts'
+import { type IdentityDirectory, openDirectory } from '../src/identity/directory.ts'
 import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { type ConnectWithOptions, connectWith, withLast } from '../src/nats/connect.ts'
@@ -17,7 +17,9 @@ import type { AgentStatus } from '../src/wire/status.ts'
 import { Acceptance } from './acceptance.ts'
 import { type AgentEvent, Applier } from './apply.ts'
 import { consumeBundles } from './consume.ts'
+import { assertNotEnded, watchEnd } from './ended.ts'
 import { Inbox } from './inbox.ts'
+import { forgetJoinKey, isEnrolled, joinWith, tokenFor } from './join/join.ts'
 import { Reporter } from './reporter.ts'
 import { makeTarget } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
@@ -27,6 +29,8 @@ import { Work } from './work.ts'
 export interface AgentOptions {
   readonly config: AgentConfig
   readonly logger: Logger
+  /** Text of a join token: used when this node has no identity that a server would take. Secret. */
+  readonly join?: string | undefined
   /** Targets of this process, besides those of the configuration and those who join the identity. */
   readonly targets?: readonly Target[]
   /** @default the system's */
@@ -46,8 +50,9 @@ export interface AgentHandle extends AsyncDisposable {
 }
 
 /**
- * Starts an agent on its identity directory. Throws ERR_IDENTITY_* when the directory is not one, is damaged or has
- * another agent, ERR_TARGET_UNREACHABLE when a target is not there. NATS may be down: that is waited for.
+ * Starts an agent on its identity directory. Throws ERR_IDENTITY_* when the directory is not one, is damaged, has ended
+ * or has another agent, ERR_JOIN_* when it should join and can not, ERR_TARGET_UNREACHABLE when a target is not there.
+ * NATS may be down: that is waited for.
  */
 export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   const { config, logger } = options
@@ -55,11 +60,13 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   const names = domainNames(config.domain)
   const directory = await openDirectory(config.identity)
   try {
+    if (options.join !== undefined) await joinIfNeeded(directory, options.join, options)
     const acceptance = await Acceptance.open(directory, clock)
     const current = await directory.current()
     if (current === null)
       throw new RotorError('ERR_IDENTITY_MISSING', `${config.identity}: no generation; enrol this node first`)
     const identity = new HeldIdentity(await directory.load(current.name), logger)
+    assertNotEnded(identity.current(), config.identity, clock.now())
     const targets = [
       ...config.targets.map((target) => makeTarget(target, identity.current())),
       ...(options.targets ?? []),
@@ -145,6 +152,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
       (signal) => reporter.run((s) => link.ready(s), refresh, signal),
       (signal) => watchUsage(identity, reporter, refresh, clock, signal),
       (signal) => renewWhenDue(identity, acceptance, work, clock, signal),
+      (signal) => watchEnd(identity, config.identity, clock, logger, signal),
     ])
     done.catch(() => {})
     if (newest !== null && !(await applier.isApplied(newest))) work.offer({ bundle: newest, message: null })
@@ -191,6 +199,18 @@ async function renewWhenDue(
     await changed.wait(Math.max(wait, 1_000), signal).catch(() => {})
   }
   forget()
+}
+
+async function joinIfNeeded(
+  directory: IdentityDirectory,
+  text: string,
+  { config, logger, clock = systemClock }: AgentOptions,
+): Promise<void> {
+  const token = tokenFor(config, text)
+  if (await isEnrolled(directory, clock.now())) {
+    logger.info({}, 'this node has an identity already, the join token was not used')
+    await forgetJoinKey(directory)
+  } else await joinWith(directory, token, config, { logger, clock })
 }
 
 async function checkTargets(targets: readonly Target[], timeout: Duration, clock: Clock): Promise<void> {

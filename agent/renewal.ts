@@ -12,10 +12,14 @@ import { generateKeyPair, privateKeyFromPem, privateKeyToPem } from '../src/trus
 import { proveClaims } from '../src/trust/proof.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord } from '../src/wire/record.ts'
-import { type SignAnswer, signAnswer } from '../src/wire/requests.ts'
+import { SIGN_TIMEOUT, type SignAnswer, signAnswer } from '../src/wire/requests.ts'
 
-const REQUEST_TIMEOUT: Duration = 5_000
-const MAX_TRIES = 5
+/** When the issuer signs for a whole fleet, it may send an agent away more than once. */
+const MAX_TRIES = 10
+/** Without a time in the answer. */
+const RETRY_AFTER: Duration = 500
+/** Part of a wait that may be added by chance, so that two agents with the same moment do not keep it. */
+const JITTER = 0.1
 
 export interface RenewedLeaf {
   readonly key: string
@@ -39,19 +43,19 @@ export function isRenewalDue(
 /** Asks the issuer for a leaf under the signing epoch of `bundle`. Throws the refusal of the issuer, or ERR_NATS_UNAVAILABLE. */
 export async function renewLeaf(
   nc: NatsConnection,
-  config: AgentConfig,
+  config: Pick<AgentConfig, 'agent' | 'names' | 'key'>,
   names: DomainNames,
   current: IdentitySnapshot,
   bundle: AcceptedBundle,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<RenewedLeaf> {
-  const keyPair = await generateKeyPair()
+  const keyPair = await generateKeyPair(config.key)
   const csr = await makeCsr(keyPair, {
     subject: config.agent,
     dns: config.names.dns,
     ip: config.names.ip,
-    uri: [names.spiffeId(config.agent)],
+    uri: [names.spiffeId(config.agent), ...config.names.uri],
   })
   const chain = parseCertificates(current.certificate, 'current leaf chain')
   for (let tries = 1; ; tries += 1) {
@@ -82,13 +86,14 @@ export async function renewLeaf(
         )
       : new RotorError(answer.code, `the issuer refused: ${answer.message}`)
     if (refusal.code !== 'ERR_SIGN_BUSY' || tries >= MAX_TRIES) throw refusal
-    await sleep(answer.ok ? 100 * tries : (answer.retryAfter ?? 500), signal, clock)
+    const wait = answer.ok ? 100 * tries : (answer.retryAfter ?? RETRY_AFTER)
+    await sleep(Math.round(wait * (1 + JITTER * Math.random())), signal, clock)
   }
 }
 
 async function ask(nc: NatsConnection, subject: string, proof: string): Promise<SignAnswer> {
   try {
-    const message = await nc.request(subject, proof, { timeout: REQUEST_TIMEOUT })
+    const message = await nc.request(subject, proof, { timeout: SIGN_TIMEOUT })
     return decodeRecord(signAnswer, message.data, `answer on ${subject}`)
   } catch (cause) {
     throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no answer on ${subject}`)

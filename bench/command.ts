@@ -1,9 +1,20 @@
-/** What the benchmarks of connections have in common as commands: numbers, the server, the machine, signals, exit. */
+/** What the benchmarks have in common as commands: numbers, the server, the machine, signals, exit. */
 import { cpus, loadavg, totalmem } from 'node:os'
+import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { RotorError } from '../src/errors.ts'
 import { findNatsServer, type NatsBinary } from '../src/local/nats-server.ts'
 
 export const note = (text: string): void => void process.stderr.write(`${text}\n`)
+
+/** The flags of this command. Throws ERR_USAGE. */
+export function parseFlags<const T extends NonNullable<ParseArgsConfig['options']>>(options: T) {
+  try {
+    return parseArgs({ options }).values
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause)
+    throw new RotorError('ERR_USAGE', `${text}; see --help`, { cause })
+  }
+}
 
 /** A whole number of a flag. Throws ERR_USAGE. */
 export function wholeNumber(flag: string, text: string, least: number): number {

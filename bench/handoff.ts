@@ -2,11 +2,10 @@
  * `npm run bench:handoff`: what happens to the traffic of a connection that moves to new TLS material, by each of the
  * ways there are, under the same load? `docs/benchmarks.md` says what is measured.
  */
-import { parseArgs } from 'node:util'
 import { RotorError } from '../src/errors.ts'
 import type { NatsBinary } from '../src/local/nats-server.ts'
 import { formatInstant, sleep } from '../src/time.ts'
-import { chooseServer, machine, note, runCommand, wholeNumber } from './command.ts'
+import { chooseServer, machine, note, parseFlags, runCommand, wholeNumber } from './command.ts'
 import { parseWays, renderHandoff, summariseWay, type WayRun, type WaySummary } from './handoff-summary.ts'
 import { type LoadCluster, startLoadCluster } from './load/cluster.ts'
 import { startLoad } from './load/load.ts'
@@ -45,18 +44,9 @@ const FLAGS = {
   ways: { type: 'string', default: WAYS.join(',') },
 } as const
 
-function parseFlags() {
-  try {
-    return parseArgs({ options: FLAGS }).values
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause)
-    throw new RotorError('ERR_USAGE', `${text}; see --help`, { cause })
-  }
-}
-
 /** Null when help was asked for. */
 function readOptions(): Options | null {
-  const values = parseFlags()
+  const values = parseFlags(FLAGS)
   if (values.help) return null
   const ways = parseWays(values.ways)
   if (ways === null) {

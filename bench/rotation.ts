@@ -2,9 +2,7 @@
  * `npm run bench:rotation`: how long from publishing a bundle until it is proven on all nodes, next to its floor in
  * the same run? `docs/benchmarks.md` says what is measured and how the processes are laid out.
  */
-import { cpus, loadavg, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { Child } from '../demo/child.ts'
 import { editJson, type LocalDomain, makeLocalDomain } from '../demo/domain.ts'
 import { RotorError } from '../src/errors.ts'
@@ -15,6 +13,7 @@ import { formatInstant, sleep } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { orderAnswer } from '../src/wire/requests.ts'
+import { machine, note, parseFlags, runCommand, wholeNumber } from './command.ts'
 import { cpuBetween, readCpu } from './cpu.ts'
 import { FLOOR_STREAM, type FloorPlan, measureFloors } from './floors.ts'
 import type { NodesSettings } from './nodes.ts'
@@ -46,8 +45,6 @@ interface Options {
   readonly services: number
 }
 
-const note = (text: string): void => void process.stderr.write(`${text}\n`)
-
 const FLAGS = {
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
@@ -56,32 +53,15 @@ const FLAGS = {
   services: { type: 'string', default: '10' },
 } as const
 
-function parseFlags() {
-  try {
-    return parseArgs({ options: FLAGS }).values
-  } catch (cause) {
-    throw new RotorError('ERR_USAGE', `${cause instanceof Error ? cause.message : cause}; see --help`, {
-      cause,
-    })
-  }
-}
-
-function readOptions(): Options {
-  const values = parseFlags()
-  if (values.help) {
-    process.stdout.write(HELP)
-    process.exit(0)
-  }
-  const count = (key: 'rounds' | 'servers' | 'services', least: number): number => {
-    const value = Number(values[key])
-    if (Number.isSafeInteger(value) && value >= least) return value
-    throw new RotorError('ERR_USAGE', `--${key}: expected ${least} or more, found ${values[key]}`)
-  }
+/** Null when help was asked for. */
+function readOptions(): Options | null {
+  const values = parseFlags(FLAGS)
+  if (values.help) return null
   return {
     json: values.json,
-    rounds: count('rounds', 1),
-    servers: count('servers', 3),
-    services: count('services', 1),
+    rounds: wholeNumber('rounds', values.rounds, 1),
+    servers: wholeNumber('servers', values.servers, 3),
+    services: wholeNumber('services', values.services, 1),
   }
 }
 
@@ -189,7 +169,12 @@ class Rounds {
   }
 }
 
-async function main(options: Options, signal: AbortSignal): Promise<number> {
+async function main(signal: AbortSignal): Promise<number> {
+  const options = readOptions()
+  if (options === null) {
+    process.stdout.write(HELP)
+    return 0
+  }
   const services = serviceNames(options.services)
   const serverNames = Array.from({ length: options.servers }, (_, i) => `nats-${i + 1}`)
   const timeline = new Timeline([ISSUER, ...serverNames, ...services])
@@ -231,7 +216,7 @@ async function main(options: Options, signal: AbortSignal): Promise<number> {
   const head = {
     type: 'rotation-benchmark',
     at: formatInstant(Date.now()),
-    machine: machine(domain),
+    machine: machine(domain.servers[0]?.version ?? 'unknown'),
     ...options,
     failures,
   }
@@ -246,28 +231,4 @@ const says = ({ measured }: Round): string =>
     .map((name: Measure) => `${name} ${Math.round(measured[name].provenMs)} ms (${measured[name].slowest})`)
     .join(', ')
 
-const machine = (domain: LocalDomain) => ({
-  cpus: cpus().length,
-  cpu: cpus()[0]?.model ?? 'unknown',
-  memoryMiB: Math.round(totalmem() / 1024 / 1024),
-  load1: loadavg()[0] ?? 0,
-  node: process.versions.node,
-  natsServer: domain.servers[0]?.version ?? 'unknown',
-})
-
-const stop = new AbortController()
-const onSignal = (): void => {
-  if (stop.signal.aborted) process.exit(130)
-  note('stopping')
-  stop.abort(new RotorError('ERR_ABORTED', 'stopped by a signal'))
-}
-process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
-try {
-  process.exitCode = await main(readOptions(), stop.signal)
-} catch (cause) {
-  const error = RotorError.from(cause)
-  if (!stop.signal.aborted) note(`bench: ${error.code}: ${error.message}`)
-  process.exitCode = stop.signal.aborted ? 130 : error.exitCode
-} finally {
-  process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
-}
+await runCommand(main)

@@ -2,15 +2,13 @@
  * `npm run bench:steady`: what does a connection of ours cost while nothing rotates, next to plain nats.js in the same
  * process and the same minute? `docs/benchmarks.md` says what is measured.
  */
-import { parseArgs } from 'node:util'
 import { connect as connectPlain, type NatsConnection } from '@nats-io/transport-node'
 import { connect } from '../src/connection/connect.ts'
-import { RotorError } from '../src/errors.ts'
 import { HeldIdentity } from '../src/identity/identity.ts'
 import type { NatsBinary } from '../src/local/nats-server.ts'
 import { natsTls } from '../src/nats/connect.ts'
 import { formatInstant } from '../src/time.ts'
-import { chooseServer, machine, note, runCommand, wholeNumber } from './command.ts'
+import { chooseServer, machine, note, parseFlags, runCommand, wholeNumber } from './command.ts'
 import { type LoadCluster, startLoadCluster } from './load/cluster.ts'
 import { CallThread } from './load/thread.ts'
 import type { FarOptions } from './steady-far.ts'
@@ -44,18 +42,9 @@ const FLAGS = {
   'server-version': { type: 'string', default: 'newest' },
 } as const
 
-function parseFlags() {
-  try {
-    return parseArgs({ options: FLAGS }).values
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause)
-    throw new RotorError('ERR_USAGE', `${text}; see --help`, { cause })
-  }
-}
-
 /** Null when help was asked for. */
 function readOptions(): Options | null {
-  const values = parseFlags()
+  const values = parseFlags(FLAGS)
   if (values.help) return null
   return {
     json: values.json,

@@ -8,9 +8,12 @@ import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addProbe } from './commands/probe.ts'
+import { addRoot } from './commands/root.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addAgent, addIssuer } from './commands/run.ts'
 import { addStatus } from './commands/status.ts'
+import { addToken } from './commands/token.ts'
+import { addVault } from './commands/vault.ts'
 import { sayError } from './output.ts'
 
 function makeProgram(): Command {
@@ -18,20 +21,27 @@ function makeProgram(): Command {
     .description('Rotates the certificate authorities and certificates of a NATS system while it runs.')
     .version(VERSION)
     .showHelpAfterError('(see --help)')
+    // "agent" has options and commands with options of the same name
+    .enablePositionalOptions()
+    .exitOverride()
+    // Wrapped to the terminal, not where the source has its lines.
+    .configureHelp({ commandDescription: (command) => command.description().replace(/\n(?!\n)/g, ' ') })
     .addHelpText('after', exitCodes())
   for (const add of [
     addDemo,
     addInit,
     addIssuer,
     addAgent,
+    addToken,
     addStatus,
     addCensus,
     addRotate,
+    addRoot,
     addProbe,
     addInspect,
+    addVault,
   ])
     add(program)
-  for (const command of [program, ...program.commands]) command.exitOverride()
   return program
 }
 

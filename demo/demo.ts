@@ -4,7 +4,7 @@ import { freePorts } from '../src/local/ports.ts'
 import { sleep } from '../src/time.ts'
 import { type Findings, inspectDomain } from './check.ts'
 import type { ChildEvent } from './child.ts'
-import { editJson, type LocalDomain, makeLocalDomain } from './domain.ts'
+import { type AuthorityKind, editJson, type LocalDomain, makeLocalDomain } from './domain.ts'
 import { Progress, percentile } from './progress.ts'
 
 export interface DemoOptions {
@@ -14,6 +14,8 @@ export interface DemoOptions {
   readonly services: number
   /** Messages per second of all services together. */
   readonly rate: number
+  /** Where authorities are made and stay. @default 'embedded' */
+  readonly authority?: AuthorityKind
   /** Keep the files here. */
   readonly keep?: string
   readonly signal: AbortSignal
@@ -57,7 +59,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
     tell({ type: 'phase', text, at: new Date().toISOString() })
   }
 
-  phase('founding the trust domain')
+  const { authority = 'embedded' } = options
+  const inBao = authority === 'openbao'
+  phase(inBao ? 'starting OpenBao and founding the trust domain in it' : 'founding the trust domain')
   await using domain = await makeLocalDomain({
     epochDuration: options.epochSeconds * 1000,
     schedule: { validity: Math.max(4 * options.epochSeconds * 1000, START_AT_MOST) },
@@ -71,6 +75,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoSummary> {
       dns: [dnsName(name)],
     })),
     onEvent: tell,
+    authority,
     ...(options.keep === undefined ? {} : { dir: options.keep }),
   })
   phase('starting three nats-servers with TLS')
@@ -208,6 +213,7 @@ function summarise({ overview, servers }: Findings, progress: Progress, options:
   return {
     type: 'summary',
     ok,
+    authority: options.authority ?? 'embedded',
     epochs: options.epochs,
     rotations: progress.rotations,
     bundleVersion: overview.version,

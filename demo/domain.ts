@@ -11,6 +11,10 @@ import { type NatsBinary, type NatsServerProcess, startNatsServer } from '../src
 import { freePorts } from '../src/local/ports.ts'
 import { makeSchedule, type Schedule } from '../src/schedule.ts'
 import { Child, type ChildEvent } from './child.ts'
+import { type LocalOpenBao, startLocalOpenBao } from './openbao.ts'
+
+export const AUTHORITY_KINDS = ['embedded', 'openbao'] as const
+export type AuthorityKind = (typeof AUTHORITY_KINDS)[number]
 
 export interface LocalDomainOptions {
   /** Milliseconds. */
@@ -22,6 +26,10 @@ export interface LocalDomainOptions {
   readonly services?: readonly ServicePlan[]
   /** @default the newest nats-server */
   readonly binary?: NatsBinary
+  /** `openbao`: authorities are made in a real OpenBao, started for this domain. @default 'embedded' */
+  readonly authority?: AuthorityKind
+  /** Encrypts the keys of the domain; a file. @default none */
+  readonly passphraseFile?: string
   /** @default a temporary one, removed at the end */
   readonly dir?: string
   readonly policy?: { readonly goOnBelow?: string; readonly retireAfter?: string }
@@ -38,6 +46,8 @@ export interface LocalDomain extends AsyncDisposable {
   /** Replaced in place when a server is started again. */
   readonly servers: NatsServerProcess[]
   readonly children: ReadonlyMap<string, Child>
+  /** null with the embedded authority. */
+  readonly openBao: LocalOpenBao | null
   startServers(): Promise<void>
   startServer(index: number): Promise<void>
   startIssuer(args?: readonly string[]): Promise<Child>
@@ -64,18 +74,7 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
     clientPort: ports[i] ?? 0,
     clusterPort: ports[count + i] ?? 0,
   }))
-  const now = Date.now()
-  const schedule = makeSchedule({ epochZero: now, ...options.schedule, epochDuration: options.epochDuration })
-  const founded = await found({
-    domain: DOMAIN,
-    out: dir,
-    schedule,
-    servers: plans,
-    services: options.services ?? [],
-    now,
-    ...(options.policy === undefined ? {} : { policy: options.policy }),
-  })
-
+  const { openBao, schedule, founded } = await foundDomain(options, root, dir, plans)
   // A second Ctrl-C ends this process at once; the kernel ends the others then, and the files go here.
   const removeNow = () => rmSync(root, { recursive: true, force: true })
   if (options.dir === undefined) process.once('exit', removeNow)
@@ -91,6 +90,7 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
     plans,
     servers,
     children,
+    openBao,
     logFile,
     startServers: async () => {
       await Promise.all(plans.map((_, i) => domain.startServer(i)))
@@ -127,12 +127,47 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
     stop: async () => {
       await Promise.all([...children.values()].map((child) => child.stop()))
       await Promise.all(servers.map((server) => server.stop()))
+      await openBao?.[Symbol.asyncDispose]()
       process.off('exit', removeNow)
       if (options.dir === undefined) await rm(root, { recursive: true, force: true })
     },
     [Symbol.asyncDispose]: () => domain.stop(),
   }
   return domain
+}
+
+/** With OpenBao its epochs begin when it is set up: that takes a while, and they may be seconds long. */
+async function foundDomain(
+  options: LocalDomainOptions,
+  root: string,
+  dir: string,
+  plans: readonly ServerPlan[],
+): Promise<{ openBao: LocalOpenBao | null; schedule: Schedule; founded: Founded }> {
+  const { epochDuration, policy } = options
+  const { lead } = makeSchedule({ epochZero: 0, ...options.schedule, epochDuration })
+  const openBao =
+    options.authority === 'openbao'
+      ? await startLocalOpenBao({ domain: DOMAIN, dir: join(root, 'openbao'), skew: lead })
+      : null
+  try {
+    const now = Date.now()
+    const schedule = makeSchedule({ epochZero: now, ...options.schedule, epochDuration })
+    const founded = await found({
+      domain: DOMAIN,
+      out: dir,
+      schedule,
+      servers: plans,
+      services: options.services ?? [],
+      now,
+      ...(openBao === null ? {} : { vault: openBao.config }),
+      ...(policy === undefined ? {} : { policy }),
+      ...(options.passphraseFile === undefined ? {} : { passphraseFile: options.passphraseFile }),
+    })
+    return { openBao, schedule, founded }
+  } catch (cause) {
+    await openBao?.[Symbol.asyncDispose]()
+    throw cause
+  }
 }
 
 /** Changes a JSON file: tests and the demo give an agent its targets with it. */

@@ -15,12 +15,19 @@ import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
-import { EmbeddedAuthority } from './authority/embedded.ts'
+import { type OpenAuthority, openAuthority } from './authority/open.ts'
+import type { Vault } from './authority/vault/client.ts'
 import { Census } from './census/census.ts'
 import { ControlConnection } from './control.ts'
-import { type IssuerEvent, Loop } from './loop.ts'
+import { FileHistory } from './history/files.ts'
+import type { BundleHistory } from './history/history.ts'
+import { VaultHistory } from './history/vault.ts'
+import { openJoining } from './join/joining.ts'
+import type { JoinLimits } from './join/limits.ts'
+import { type IssuerEvent, Loop } from './loop/loop.ts'
 import { handleOrder } from './orders.ts'
 import { Prober } from './prober.ts'
+import { Registry } from './registry.ts'
 import { Signing } from './signing.ts'
 import { Statuses } from './statuses.ts'
 import { createStores } from './store.ts'
@@ -31,11 +38,13 @@ export interface IssuerOptions {
   /** The issuer's own identity, kept current by an agent beside it; the control connection follows it. */
   readonly identity: Identity
   readonly logger: Logger
-  /** @default the embedded authority in `config.keys` */
+  /** @default the one `config` names: embedded in `config.keys`, or `config.vault` */
   readonly authority?: Authority
   /** @default the system's */
   readonly clock?: Clock
   readonly onEvent?: (event: IssuerEvent) => void
+  /** How often strangers may ask the join endpoint. @default 20 at once and 1 a second for an address, 200 and 20 for all */
+  readonly joinLimits?: JoinLimits
 }
 
 export interface IssuerHandle extends AsyncDisposable {
@@ -47,23 +56,48 @@ export interface IssuerHandle extends AsyncDisposable {
 /** How often the issuer asks which servers there are. */
 const DISCOVER_EVERY: Duration = 15_000
 
-/** Starts an issuer. Throws at once for what no waiting can mend: missing keys, a wrong passphrase. */
+/** Starts an issuer. Throws at once for what no waiting can mend: missing keys, a wrong passphrase, a refused login. */
 export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle> {
+  const { config, logger, clock } = options
+  const passphrase =
+    config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
+  const opened = await openAuthority({
+    ...config,
+    permitted: config.authorities?.permitted,
+    passphrase,
+    logger,
+    clock,
+  })
+  try {
+    return await startWith(options, opened, passphrase)
+  } catch (cause) {
+    await opened[Symbol.asyncDispose]()
+    throw cause
+  }
+}
+
+async function startWith(
+  options: IssuerOptions,
+  opened: OpenAuthority,
+  passphrase: string | undefined,
+): Promise<IssuerHandle> {
   const { config, identity, logger } = options
   const clock = options.clock ?? systemClock
   const names = domainNames(config.domain)
-  const passphrase =
-    config.passphraseFile === undefined ? undefined : (await readText(config.passphraseFile)).trimEnd()
-  const authority =
-    options.authority ?? new EmbeddedAuthority({ domain: config.domain, dir: config.keys, passphrase })
+  const authority = options.authority ?? opened.authority
   const signer: Signer = signerFromPem(await readText(join(config.keys, 'signer.key')), passphrase)
   const genesis = openEnvelope(Buffer.from(await readText(join(config.keys, 'genesis.jws'))))
-  await authority.list()
+  await authority.list().catch((cause) => {
+    // The engine comes back, and the loop waits for it. Agents go on meanwhile.
+    if (!RotorError.is(cause) || cause.code !== 'ERR_AUTHORITY_UNAVAILABLE') throw cause
+    logger.warn({ code: cause.code, err: cause.message }, 'the authority does not answer yet')
+  })
 
   const bell = new Bell()
   const statuses = new Statuses(names, logger, () => bell.ring())
+  const registry = new Registry(names, config.agents, logger, () => bell.ring())
   const prober = new Prober({
-    agents: config.agents,
+    agents: () => registry.members(),
     authority,
     spiffeId: names.spiffeId(config.name),
     clock,
@@ -71,17 +105,23 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   })
   const census = new Census({
     names,
-    agents: () => config.agents,
+    agents: () => registry.members(),
     statuses: () => statuses.all(),
     strangers: config.policy.strangers,
     counted: () => bell.ring(),
     clock,
     logger,
   })
+  let stored = false
   const loop = new Loop({
     names,
-    agents: config.agents.map((agent) => agent.name),
+    agents: () => registry.members().map((agent) => agent.name),
     authority,
+    history: historyOf(config, opened.vault),
+    spiffeId: names.spiffeId(config.name),
+    storesLost: () => {
+      stored = false
+    },
     signers: [signer],
     policy: config.policy,
     genesis: Buffer.from(genesis.payload).toString('utf8'),
@@ -95,19 +135,23 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
   })
   const signing = new Signing({
     names,
-    agents: config.agents,
+    entryOf: (agent) => registry.entryOf(agent),
     authority,
     clock,
     logger,
     bundle: () => loop.bundle,
   })
-  const turns = new Turns(names, clock, () => ({
-    turnTime: turnTime(loop.bundle?.schedule.epochDuration ?? 0),
-    hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
-  }))
+  const turns = new Turns(
+    names,
+    clock,
+    () => ({
+      turnTime: turnTime(loop.bundle?.schedule.epochDuration ?? 0),
+      hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
+    }),
+    (agent) => registry.assertNotRemoved(agent),
+  )
   const stop = new AbortController()
 
-  let stored = false
   const link = new Link(async (avoid, signal) => {
     const made = identity.current()
     const nc = await connectWith({
@@ -121,7 +165,7 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     })
     control.opened(nc, made)
     try {
-      // once: a later connection, in the middle of a rotation, must not wait for it
+      // once, and when they are gone: a later connection, in the middle of a rotation, must not wait for it
       if (!stored) await createStores(nc, names, config.replicas)
       stored = true
       return nc
@@ -131,6 +175,20 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     }
   }, logger)
   const control = new ControlConnection(config.name, link, clock)
+  const joining = await openJoining({
+    config,
+    names,
+    authority,
+    signers: [signer],
+    registry,
+    statuses,
+    passphrase,
+    connection: (signal) => link.ready(signal),
+    changed: () => bell.ring(),
+    limits: options.joinLimits,
+    clock,
+    logger,
+  })
   const part = identity.join(control)
   const answers: readonly Attachment[] = [
     (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
@@ -138,12 +196,14 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
       answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) =>
         turns.handle(nc, message, leaving),
       ),
+    (nc) => answer(nc, names.enrolSubject, names.issuers, (message) => joining.handle(nc, message)),
     (nc) =>
       answer(nc, names.orderSubject, names.issuers, (message) =>
-        handleOrder(nc, message, { names, clock, logger, accepted: () => bell.ring() }),
+        handleOrder(nc, message, { names, authority, clock, logger, accepted: () => bell.ring() }),
       ),
   ]
   await link.attach(statuses.attachment)
+  await link.attach(registry.attachment)
   for (const attachment of answers) await link.attach(attachment)
 
   const done = runTasks(stop.signal, [
@@ -165,12 +225,21 @@ export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle>
     done,
     stop: async () => {
       stop.abort(new RotorError('ERR_ABORTED', 'the issuer was stopped'))
+      await joining.close()
       await done.catch(() => {})
       part()
+      await opened[Symbol.asyncDispose]()
     },
     [Symbol.asyncDispose]: () => handle.stop(),
   }
   return handle
+}
+
+/** Where the keys are, there the bundles are kept. */
+function historyOf(config: IssuerConfig, vault: Vault | null): BundleHistory {
+  if (config.vault === undefined || vault === null) return new FileHistory(join(config.keys, 'bundles'))
+  const { mounts, kvPrefix: prefix } = config.vault
+  return new VaultHistory({ client: vault, mount: mounts.kv, prefix, domain: config.domain })
 }
 
 /** Has this agent proven the version, or put it back? */

@@ -3,14 +3,22 @@ import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import { applyOrder } from '../src/rotation/orders.ts'
+import type { RotationState } from '../src/rotation/state.ts'
 import { type Clock, formatInstant } from '../src/time.ts'
+import { parseCertificate } from '../src/trust/certificate.ts'
+import { CROSS_PATH_LENGTH } from '../src/trust/issue.ts'
+import { bundlePayload } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
-import { type OrderAnswer, order } from '../src/wire/requests.ts'
+import { type Order, type OrderAnswer, order } from '../src/wire/requests.ts'
+import type { Authority } from './authority/authority.ts'
+import { noRootStore } from './loop/effects.ts'
+import { heldRoots } from './loop/roots.ts'
 import { readState, writeState } from './store.ts'
 
 export interface OrdersOptions {
   readonly names: DomainNames
+  readonly authority: Authority
   readonly clock: Clock
   readonly logger: Logger
   /** Called when the state has a new order. */
@@ -28,6 +36,7 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
       if (stored === null)
         throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
       const next = applyOrder(stored.state, wanted, clock.now())
+      if (wanted.kind === 'root-rotate') await assertPossible(wanted, stored.state, options.authority)
       try {
         await writeState(nc, names, next, stored.revision)
         break
@@ -47,4 +56,22 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
     answer = { ok: false, code: error.code, message: error.message, serverTime: formatInstant(clock.now()) }
   }
   message.respond(encodeRecord(answer))
+}
+
+/** What no waiting would mend. Throws ERR_ORDER_REFUSED. */
+async function assertPossible(wanted: Order, state: RotationState, authority: Authority): Promise<void> {
+  const bundle = decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')
+  if (authority.rootStore === undefined) {
+    const held = await heldRoots(authority, bundle, state.newestRoot)
+    if (wanted.crossSign || !held.some(({ number }) => number > state.newestRoot)) throw noRootStore()
+    return
+  }
+  const [pem = ''] = bundle.roots
+  const { subject, pathLength } = parseCertificate(pem, 'root')
+  if (wanted.crossSign && pathLength !== null && pathLength < CROSS_PATH_LENGTH) {
+    throw new RotorError(
+      'ERR_ORDER_REFUSED',
+      `"${subject}" has the path length ${pathLength}, and no verifier takes a root below it; order without cross-signing`,
+    )
+  }
 }

@@ -12,7 +12,8 @@ import type { ObservedListener, ObservedServer } from '../src/rotation/state.ts'
 import type { Epoch } from '../src/schedule.ts'
 import type { Clock } from '../src/time.ts'
 import { type Certificate, parseCertificate } from '../src/trust/certificate.ts'
-import { assertIssuedBy } from '../src/trust/chain.ts'
+import { issuerAmong } from '../src/trust/chain.ts'
+import { makeCsr, parseCsr } from '../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../src/trust/keys.ts'
 import { type BundlePayload, scheduleOf } from '../src/wire/bundle.ts'
 import type { Authority } from './authority/authority.ts'
@@ -20,7 +21,8 @@ import type { Authority } from './authority/authority.ts'
 type Proof = NonNullable<ObservedListener['proof']>
 
 export interface ProberOptions {
-  readonly agents: readonly AgentEntry[]
+  /** Every agent of the domain now. */
+  readonly agents: () => readonly AgentEntry[]
   readonly authority: Authority
   /** SPIFFE ID that the probe leaf carries: the issuer's own. */
   readonly spiffeId: string
@@ -117,7 +119,7 @@ export class Prober {
     const now = this.#options.clock.now()
     const keyPair = await generateKeyPair()
     const certificate = await this.#options.authority.sign(epoch, {
-      publicKey: keyPair.publicKey,
+      csr: await parseCsr(await makeCsr(keyPair, { subject: 'probe' })),
       commonName: 'probe',
       names: { dns: [], ip: [], uri: [this.#options.spiffeId] },
       notBefore: now - schedule.lead,
@@ -131,7 +133,7 @@ export class Prober {
   }
 
   #servers(): AgentEntry[] {
-    return this.#options.agents.filter((entry) => entry.role === 'server')
+    return this.#options.agents().filter((entry) => entry.role === 'server')
   }
 
   #forget(mark: string): void {
@@ -154,13 +156,9 @@ function servedEpoch(
 ): Epoch | null {
   const { served } = result
   if (served === null) return null
-  const issuer = authorities.find(({ certificate }) => {
-    try {
-      assertIssuedBy(served, certificate)
-      return true
-    } catch {
-      return false
-    }
-  })
-  return issuer?.epoch ?? null
+  const issuer = issuerAmong(
+    served,
+    authorities.map(({ certificate }) => certificate),
+  )
+  return authorities.find(({ certificate }) => certificate === issuer)?.epoch ?? null
 }

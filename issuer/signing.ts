@@ -1,27 +1,30 @@
 /** Signing requests of agents: proven by the current leaf key, judged by the policy, answered with a chain. */
 import type { Msg } from '@nats-io/transport-node'
-import PQueue from 'p-queue'
 import type { AgentEntry } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
-import { leafLifetime } from '../src/schedule.ts'
-import { type Clock, formatInstant } from '../src/time.ts'
-import { parseCertificate } from '../src/trust/certificate.ts'
+import type { Epoch } from '../src/schedule.ts'
+import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
+import { type Certificate, parseCertificate } from '../src/trust/certificate.ts'
 import { parseCsr } from '../src/trust/csr.ts'
-import { openProof } from '../src/trust/proof.ts'
+import { MAX_PROOF_BYTES, openProof } from '../src/trust/proof.ts'
 import { type BundlePayload, scheduleOf } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { encodeRecord } from '../src/wire/record.ts'
-import type { SignAnswer } from '../src/wire/requests.ts'
-import type { Authority } from './authority/authority.ts'
+import { SIGN_TIMEOUT, type SignAnswer } from '../src/wire/requests.ts'
+import type { Authority, LeafRequest } from './authority/authority.ts'
+import { SigningLine } from './signing-line.ts'
+import { leafFor } from './signing-policy.ts'
 
-/** Requests that may wait; more are told to come back. */
-const MAX_WAITING = 512
-const RETRY_AFTER = 500
+/** Who got no leaf by then is told when to come back, before it stops to wait for an answer. */
+const ANSWER_WITHIN: Duration = SIGN_TIMEOUT - 1_000
+/** How long a leaf that came too late is kept for the agent that asks again for the same. */
+const KEEP_LATE: Duration = 60_000
 
 export interface SigningOptions {
   readonly names: DomainNames
-  readonly agents: readonly AgentEntry[]
+  /** The policy of an agent. Throws ERR_SIGN_REFUSED for one we do not know, ERR_AGENT_REMOVED. */
+  readonly entryOf: (agent: string) => AgentEntry
   readonly authority: Authority
   readonly clock: Clock
   readonly logger: Logger
@@ -29,49 +32,79 @@ export interface SigningOptions {
   readonly bundle: () => BundlePayload | null
 }
 
+/** A leaf that is being made or was not fetched yet. */
+interface Made {
+  /** What it was asked for: epoch, key and what the policy gave. */
+  readonly of: string
+  readonly chain: Promise<string>
+  readonly begun: Instant
+}
+
 export class Signing {
   readonly #options: SigningOptions
-  readonly #queue = new PQueue({ concurrency: 4 })
+  readonly #line: SigningLine
+  /** By agent. */
+  readonly #made = new Map<string, Made>()
+  #anchors: { readonly bundle: BundlePayload; readonly certificates: readonly Certificate[] } | null = null
 
   constructor(options: SigningOptions) {
     this.#options = options
+    this.#line = new SigningLine({ clock: options.clock })
   }
 
-  /** Answers one request message; never throws. */
-  async handle(message: Msg): Promise<void> {
-    if (this.#queue.size >= MAX_WAITING) {
-      message.respond(
-        encodeRecord(this.#refusal(new RotorError('ERR_SIGN_BUSY', 'too many requests wait'), RETRY_AFTER)),
-      )
-      return
+  /** Answers one request message, in time; never throws. Returns when nothing is done for it any more. */
+  async handle(message: Pick<Msg, 'subject' | 'data' | 'respond'>): Promise<void> {
+    const agent = message.subject.split('.').at(-1) ?? ''
+    let answered = false
+    const respond = (answer: SignAnswer): void => {
+      if (!answered) message.respond(encodeRecord(answer))
+      answered = true
     }
-    await this.#queue.add(async () => {
-      const agent = message.subject.split('.').at(-1) ?? ''
-      try {
-        message.respond(encodeRecord(await this.#answer(agent, message.data)))
-      } catch (cause) {
-        const error = RotorError.from(cause)
-        this.#options.logger.warn(
-          { code: error.code, agent, err: error.message },
-          'a signing request was refused',
-        )
-        message.respond(encodeRecord(this.#refusal(error)))
-      }
-    })
+    const refuse = (cause: unknown): void => {
+      if (answered) return
+      const error = RotorError.from(cause)
+      const fields = { code: error.code, agent, err: error.message }
+      // in a wave there are hundreds, and nothing is wrong
+      if (error.code === 'ERR_SIGN_BUSY')
+        this.#options.logger.debug(fields, 'an agent was asked to come back')
+      else this.#options.logger.warn(fields, 'a signing request was refused')
+      respond(this.#refusal(error))
+    }
+    const late = setTimeout(() => refuse(this.#line.sentAway(agent)), ANSWER_WITHIN)
+    try {
+      const entry = this.#entryOf(agent, message.data)
+      const work = async () => (answered ? null : this.#answer(entry, message.data))
+      const answer = await this.#line.enter(agent, work)
+      if (answer === null) return
+      if (!answered) this.#made.delete(agent)
+      respond(answer)
+    } catch (cause) {
+      refuse(cause)
+    } finally {
+      clearTimeout(late)
+    }
   }
 
-  async #answer(agent: string, proof: Uint8Array): Promise<SignAnswer> {
-    const { names, authority, clock } = this.#options
+  /** What is judged before a request may wait, so that only agents of the domain can have something waiting. */
+  #entryOf(agent: string, proof: Uint8Array): AgentEntry {
+    const entry = this.#options.entryOf(agent)
+    if (proof.byteLength > MAX_PROOF_BYTES) {
+      throw new RotorError(
+        'ERR_SIGN_MALFORMED',
+        `expected at most ${MAX_PROOF_BYTES} bytes, found ${proof.byteLength}`,
+      )
+    }
+    return entry
+  }
+
+  async #answer(entry: AgentEntry, proof: Uint8Array): Promise<SignAnswer> {
+    const { names, clock } = this.#options
+    const agent = entry.name
     const bundle = this.#options.bundle()
     if (bundle === null) throw new RotorError('ERR_SIGN_BUSY', 'the issuer is starting')
     const now = clock.now()
     const schedule = scheduleOf(bundle)
-    const anchors = bundle.authorities
-      .filter((a) => a.status !== 'tainted')
-      .map((a) => parseCertificate(a.certificate, `authority of epoch ${a.epoch}`))
-    const { claims, leaf } = await openProof(proof, anchors, now, schedule.lead)
-    const entry = this.#options.agents.find((a) => a.name === agent)
-    if (entry === undefined) throw new RotorError('ERR_SIGN_REFUSED', 'this agent is not registered')
+    const { claims, leaf } = await openProof(proof, this.#trusted(bundle), now, schedule.lead)
     if (claims.domain !== names.domain || claims.agent !== agent) {
       throw new RotorError('ERR_SIGN_PROOF', 'the claims are for another domain or agent than the subject')
     }
@@ -82,47 +115,46 @@ export class Signing {
       throw new RotorError('ERR_SIGN_PROOF', 'the request is too old, or a clock is far off')
     }
     const csr = await parseCsr(claims.csr)
-    assertNames(csr.names, entry, names.spiffeId(agent))
+    const request = leafFor(csr, entry, names.spiffeId(agent), schedule, now)
     if (csr.spkiSha256 === leaf.spkiSha256)
       throw new RotorError('ERR_SIGN_REFUSED', 'expected a new key, found that of the current leaf')
-    const chain = await authority.sign(bundle.epoch, {
-      publicKey: csr.publicKey,
-      commonName: agent,
-      names: { dns: entry.names.dns, ip: entry.names.ip, uri: [names.spiffeId(agent)] },
-      notBefore: now - schedule.lead,
-      notAfter: now + leafLifetime(schedule),
-    })
+    const chain = await this.#sign(bundle.epoch, request)
     return { ok: true, epoch: bundle.epoch, chain, serverTime: formatInstant(clock.now()) }
   }
 
-  #refusal(error: RotorError, retryAfter?: number): SignAnswer {
+  /** Signs once: an agent that came back for a leaf that was late gets that one. */
+  #sign(epoch: Epoch, request: LeafRequest): Promise<string> {
+    const { authority, clock } = this.#options
+    const agent = request.commonName
+    const of = JSON.stringify([epoch, request.csr.spkiSha256, request.names, request.usages])
+    const known = this.#made.get(agent)
+    if (known?.of === of && clock.now() - known.begun < KEEP_LATE) return known.chain
+    const made: Made = { of, chain: authority.sign(epoch, request), begun: clock.now() }
+    this.#made.set(agent, made)
+    made.chain.catch(() => {
+      if (this.#made.get(agent) === made) this.#made.delete(agent)
+    })
+    return made.chain
+  }
+
+  #trusted(bundle: BundlePayload): readonly Certificate[] {
+    if (this.#anchors?.bundle !== bundle) {
+      const certificates = bundle.authorities
+        .filter((a) => a.status !== 'tainted')
+        .map((a) => parseCertificate(a.certificate, `authority of epoch ${a.epoch}`))
+      this.#anchors = { bundle, certificates }
+    }
+    return this.#anchors.certificates
+  }
+
+  #refusal({ code, message, details }: RotorError): SignAnswer {
+    const { retryAfter } = details
     return {
       ok: false,
-      code: error.code,
-      message: error.message,
-      ...(retryAfter === undefined ? {} : { retryAfter }),
+      code,
+      message,
+      ...(typeof retryAfter === 'number' ? { retryAfter } : {}),
       serverTime: formatInstant(this.#options.clock.now()),
     }
-  }
-}
-
-type Names = {
-  readonly dns: readonly string[]
-  readonly ip: readonly string[]
-  readonly uri: readonly string[]
-}
-
-/** A request may ask for less than the policy gives, never for more. */
-function assertNames(asked: Names, entry: AgentEntry, spiffeId: string): void {
-  const outside = [
-    ...asked.dns.filter((name) => !entry.names.dns.includes(name)),
-    ...asked.ip.filter((name) => !entry.names.ip.includes(name)),
-    ...asked.uri.filter((name) => name !== spiffeId),
-  ]
-  if (outside.length > 0) {
-    throw new RotorError(
-      'ERR_SIGN_REFUSED',
-      `names outside the policy of ${entry.name}: ${outside.join(', ')}`,
-    )
   }
 }

@@ -24,6 +24,11 @@ export class Statuses {
     return this.#byAgent.get(agent)?.status ?? null
   }
 
+  /** Of an agent that was removed: what it said counts no more. */
+  forget(agent: string): void {
+    this.#byAgent.delete(agent)
+  }
+
   all(): AgentStatus[] {
     return [...this.#byAgent.values()].map((entry) => entry.status)
   }

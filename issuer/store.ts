@@ -8,17 +8,19 @@ import {
 } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
-import { openEnvelope, type Signer } from '../src/bundle/envelope.ts'
+import type { Signer } from '../src/bundle/envelope.ts'
 import { RotorError } from '../src/errors.ts'
 import { type RotationState, rotationState } from '../src/rotation/state.ts'
-import { bundlePayload, MAX_BUNDLE_BYTES } from '../src/wire/bundle.ts'
+import { MAX_BUNDLE_BYTES } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { type OwnBundle, openOwn } from './own.ts'
 
 const STATE_KEY = 'rotation'
 /** JetStream API error codes: wrong last sequence, with and without the sequence in the text. */
 const CONFLICTS = new Set([10071, 10164])
 const NO_MESSAGE = 10037
+const NO_STREAM = 10059
 const SECOND = 1_000_000_000
 
 export interface StoredState {
@@ -33,6 +35,8 @@ export interface PublishedBundle {
   readonly sequence: number
   /** The bytes of that message. */
   readonly last: Uint8Array
+  /** The newest bundle of ours; it need not be the last message. */
+  readonly own: OwnBundle | null
 }
 
 /** Makes stream and buckets as design section 6 names them; leaves existing ones as they are. */
@@ -60,6 +64,10 @@ export async function createStores(nc: NatsConnection, names: DomainNames, repli
   await kvm.create(names.statusBucket, { history: 1, replicas, storage: StorageType.File })
   await kvm.create(names.stateBucket, { history: 16, replicas, storage: StorageType.File })
 }
+
+/** The stream, or the stream of a bucket, does not exist. */
+export const isStoreMissing = (cause: unknown): boolean =>
+  cause instanceof JetStreamApiError && cause.code === NO_STREAM
 
 /** The rotation state and its revision, or null before the first issuer wrote it. Throws ERR_RECORD_INVALID. */
 export async function readState(nc: NatsConnection, names: DomainNames): Promise<StoredState | null> {
@@ -104,36 +112,20 @@ export async function newestBundle(
   known: PublishedBundle | null = null,
 ): Promise<PublishedBundle | null> {
   const jsm = await jetstreamManager(nc, { timeout: 5000, checkAPI: false })
-  let last: Omit<PublishedBundle, 'version'> | null = null
+  let last: Pick<PublishedBundle, 'sequence' | 'last'> | null = null
   try {
     let message = await jsm.streams.getMessage(names.bundleStream, { last_by_subj: names.bundleSubject })
     while (message !== null) {
       last ??= { sequence: message.seq, last: message.data }
       if (last.sequence === known?.sequence && Buffer.compare(last.last, known.last) === 0) return known
-      const version = await versionOf(message.data, names.domain, signers)
-      if (version !== null) return { version, ...last }
+      const own = await openOwn(message.data, names.domain, signers)
+      if (own !== null) return { version: own.bundle.version, ...last, own }
       message = await jsm.streams.getMessage(names.bundleStream, { seq: message.seq - 1 })
     }
   } catch (cause) {
     if (!(cause instanceof JetStreamApiError && cause.code === NO_MESSAGE)) throw cause
   }
-  return last === null ? null : { version: 0, ...last }
-}
-
-async function versionOf(
-  envelope: Uint8Array,
-  domain: string,
-  signers: readonly Signer[],
-): Promise<number | null> {
-  try {
-    const opened = openEnvelope(envelope)
-    const verdicts = await Promise.all(signers.map((signer) => opened.verify(signer.key)))
-    if (!verdicts.includes(true)) return null
-    const payload = decodeRecord(bundlePayload, opened.payload, 'bundle')
-    return payload.domain === domain ? payload.version : null
-  } catch {
-    return null
-  }
+  return last === null ? null : { version: 0, ...last, own: null }
 }
 
 /**
@@ -167,7 +159,7 @@ export async function publishBundle(
   }
 }
 
-function conflictOr(cause: unknown, message: string): RotorError {
+export function conflictOr(cause: unknown, message: string): RotorError {
   if (cause instanceof JetStreamApiError && CONFLICTS.has(cause.code)) {
     return new RotorError('ERR_STATE_CONFLICT', message, { cause })
   }

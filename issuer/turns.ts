@@ -83,15 +83,23 @@ export class Turns {
   readonly #names: DomainNames
   readonly #clock: Clock
   readonly #facts: () => Omit<TurnFacts, 'now'>
+  readonly #assertMember: (agent: string) => void
   readonly #bells = new Set<Bell>()
   /** The record as we wrote it last: a request that may go on by it is decided without reading. */
   #known: StoredTurn | null = null
   #work: Promise<unknown> = Promise.resolve()
 
-  constructor(names: DomainNames, clock: Clock, facts: () => Omit<TurnFacts, 'now'>) {
+  /** `assertMember` throws for an agent that may not ask. */
+  constructor(
+    names: DomainNames,
+    clock: Clock,
+    facts: () => Omit<TurnFacts, 'now'>,
+    assertMember: (agent: string) => void = () => {},
+  ) {
     this.#names = names
     this.#clock = clock
     this.#facts = facts
+    this.#assertMember = assertMember
   }
 
   /** Answers one request message; never throws. An acquire waits a little for its turn, unless `leaving` aborts. */
@@ -101,6 +109,7 @@ export class Turns {
       if (request.agent !== message.subject.split('.').at(-1)) {
         throw new RotorError('ERR_RECORD_INVALID', 'the request is for another agent than the subject')
       }
+      this.#assertMember(request.agent)
       message.respond(encodeRecord(await this.#answer(nc, request, leaving)))
     } catch (cause) {
       message.respond(encodeRecord(this.#refusal(natsFailure(cause, 'the record of turns'))))

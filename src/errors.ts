@@ -115,6 +115,38 @@ export const ERRORS = {
     'another agent works on this directory',
     'stop the other one; one agent per identity directory',
   ),
+  ERR_IDENTITY_ENDED: entry(
+    77,
+    'the certificate of this node has ended, so no server takes it any more',
+    'make a token with `rotor token create`, start the agent once with --join; check the clock of this node',
+  ),
+
+  // joining
+  ERR_JOIN_TOKEN: entry(
+    65,
+    'the join token is damaged, or for another agent',
+    'copy it whole, or make one with `rotor token create --agent NAME`',
+  ),
+  ERR_JOIN_REFUSED: entry(
+    77,
+    'the issuer does not take the join token: it was used, has ended or was revoked',
+    'make a new one with `rotor token create`; the log of the issuer has the reason',
+  ),
+  ERR_JOIN_ENDPOINT: entry(
+    76,
+    'the join endpoint has another key than the token pins, or answers as no issuer would',
+    'nothing was sent to it; treat another key as an attack until explained',
+  ),
+  ERR_JOIN_UNAVAILABLE: entry(
+    69,
+    'the join endpoint can not be reached, or has no time',
+    'the token is as good as before: check the address, try again',
+  ),
+  ERR_AGENT_REMOVED: entry(
+    77,
+    'this agent was removed from the domain',
+    'nothing; or let it join again with a new token',
+  ),
 
   // signing
   ERR_SIGN_MALFORMED: entry(
@@ -140,6 +172,26 @@ export const ERRORS = {
     77,
     'the key store needs a passphrase or has another one',
     'give the passphrase file',
+  ),
+  ERR_AUTHORITY_UNAVAILABLE: entry(
+    69,
+    'OpenBao or Vault is sealed, slow or can not be reached',
+    'nothing is lost: it is tried again; unseal it, or check its address',
+  ),
+  ERR_AUTHORITY_DENIED: entry(
+    77,
+    'OpenBao or Vault refuses this login or this call',
+    'compare its policies with `rotor vault setup`; the message names the path',
+  ),
+  ERR_AUTHORITY_REFUSED: entry(
+    74,
+    'OpenBao or Vault refused what it was asked',
+    'the message has its own words and the path',
+  ),
+  ERR_AUTHORITY_ANSWER: entry(
+    76,
+    'OpenBao or Vault answered with something else than it was asked for',
+    'nothing of it is used; compare mounts and role with `rotor vault setup`',
   ),
 
   // NATS
@@ -201,7 +253,12 @@ export const ERRORS = {
 
   // rotation
   ERR_TURN_REFUSED: entry(75, 'it is not the turn of this server', 'wait; `rotor status` names who has it'),
-  ERR_ORDER_REFUSED: entry(75, 'the order does not fit the state of the rotation', 'see `rotor status`'),
+  ERR_ORDER_REFUSED: entry(75, 'the order does not fit the state of the domain', 'see `rotor status`'),
+  ERR_REHEARSAL_FAILED: entry(
+    65,
+    'leaves would not verify with the bundle that was to come, so it is not published',
+    'nothing has changed; the message names which leaf fails with which trust',
+  ),
   ERR_CLOCK_SKEW: entry(75, 'the clock of this node is too far off', 'synchronise the clock'),
   ERR_ABORTED: entry(130, 'stopped on request', 'nothing'),
   ERR_INTERNAL: entry(70, 'a defect in nats-rotor', 'report it with the log'),

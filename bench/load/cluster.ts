@@ -11,6 +11,7 @@ import type { IdentitySnapshot } from '../../src/identity/identity.ts'
 import { readIdentity, snapshotOf } from '../../src/identity/read.ts'
 import type { NatsBinary } from '../../src/local/nats-server.ts'
 import { epochEnd, type Schedule } from '../../src/schedule.ts'
+import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../../src/trust/keys.ts'
 import { domainNames } from '../../src/wire/names.ts'
 import { loadGrants } from './flows.ts'
@@ -99,10 +100,11 @@ async function makeSecondAuthority(domain: LocalDomain): Promise<SecondAuthority
   return {
     certificate,
     async sign(uri) {
-      const { publicKey, privateKey } = await generateKeyPair()
+      const keyPair = await generateKeyPair()
+      const csr = await parseCsr(await makeCsr(keyPair, { subject: MOVED }))
       const names = { dns: [], ip: [], uri: [uri] }
-      const chain = await authority.sign(epoch, { publicKey, commonName: MOVED, names, ...window })
-      return { key: privateKeyToPem(privateKey), certificate: chain }
+      const chain = await authority.sign(epoch, { csr, commonName: MOVED, names, ...window })
+      return { key: privateKeyToPem(keyPair.privateKey), certificate: chain }
     },
   }
 }

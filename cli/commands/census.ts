@@ -68,11 +68,11 @@ async function takeCensus({ config, names, nc }: Operator, epoch: number | undef
   const overview = await gatherOverview(nc, names, config, now)
   const stored = await readState(nc, names)
   if (stored === null) throw new RotorError('ERR_NATS_UNAVAILABLE', `${names.stateBucket}: no rotation state`)
-  const expected = config.agents.flatMap(({ name, role }) => (role === 'server' ? [name] : []))
+  const expected = overview.agents.flatMap(({ name, role }) => (role === 'server' ? [name] : []))
   const count = await countConnections(nc, { expected, now })
   const statuses = overview.agents.flatMap(({ status }) => status ?? [])
   const known = knownOf(
-    { names, state: stored.state, statuses, agents: config.agents, servers: count.servers },
+    { names, state: stored.state, statuses, agents: overview.agents, servers: count.servers },
     new Leaves(),
   )
   const placed = placeAll(count.connections, known)

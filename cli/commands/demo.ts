@@ -1,7 +1,8 @@
 /** `rotor demo`: watch a live three-node cluster change its CA under traffic. */
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ChildEvent } from '../../demo/child.ts'
 import { type DemoSummary, runDemo } from '../../demo/demo.ts'
+import { AUTHORITY_KINDS, type AuthorityKind } from '../../demo/domain.ts'
 import type { Progress } from '../../demo/progress.ts'
 import { RotorError } from '../../src/errors.ts'
 import { signalOfProcess } from '../daemon.ts'
@@ -13,6 +14,7 @@ interface DemoFlags {
   readonly epochSeconds: number
   readonly services: number
   readonly rate: number
+  readonly authority: AuthorityKind
   readonly keep?: string
   readonly json: boolean
 }
@@ -40,6 +42,11 @@ JetStream messages; rotates the CA every few seconds; counts every message. Noth
     .option('--epoch-seconds <s>', 'length of an epoch', whole(3), 10)
     .option('--services <k>', 'services; every second one has its agent as a separate process', whole(2), 4)
     .option('--rate <msgs>', 'messages per second of all services together', whole(1), 2000)
+    .addOption(
+      new Option('--authority <kind>', 'where authorities are made: in the issuer, or in a real OpenBao')
+        .choices(AUTHORITY_KINDS)
+        .default('embedded'),
+    )
     .option('--keep <dir>', 'keep all files and logs in this directory')
     .option('--json', 'one JSON object for each event, the summary last', false)
     .action(async (flags: DemoFlags) => {

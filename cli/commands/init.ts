@@ -1,10 +1,13 @@
 /** `rotor init`: a whole trust domain in a directory. */
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { found, ISSUER, type ServerPlan, type ServicePlan } from '../../issuer/founding/found.ts'
+import { SIGNER_KINDS, type SignerKind } from '../../src/bundle/envelope.ts'
+import { readVaultConfig } from '../../src/domain/vault-config.ts'
 import { RotorError } from '../../src/errors.ts'
 import { makeSchedule } from '../../src/schedule.ts'
 import { formatDuration, parseDuration } from '../../src/time.ts'
+import { KEY_ALGORITHMS, type KeyAlgorithm } from '../../src/trust/keys.ts'
 import { makeOutput } from '../output.ts'
 
 interface InitOptions {
@@ -20,6 +23,10 @@ interface InitOptions {
   readonly lead?: string
   readonly account?: string
   readonly passphraseFile?: string
+  readonly vault?: string
+  readonly signer: SignerKind
+  readonly join?: string
+  readonly key: KeyAlgorithm
   readonly pathsAs?: string
   readonly json: boolean
 }
@@ -69,6 +76,19 @@ servers, then "rotor issuer" and one "rotor agent" for each server and service.`
       'encrypt root, authority and signer keys; the issuer reads the same file',
     )
     .option(
+      '--vault <file>',
+      'make authorities in OpenBao or Vault, by this configuration: see "rotor vault setup" (default: in this process)',
+    )
+    .addOption(
+      new Option('--signer <kind>', 'key that signs bundles; ml-dsa-65 needs Node 24.7 on every node')
+        .choices(SIGNER_KINDS)
+        .default('ed25519'),
+    )
+    .option('--join <host:port>', 'where further nodes join with a token: an HTTPS endpoint of the issuer')
+    .addOption(
+      new Option('--key <kind>', 'kind of key of every node').choices(KEY_ALGORITHMS).default('P-256'),
+    )
+    .option(
       '--paths-as <dir>',
       'where the directory will be when the nodes use it, such as /rotor in a container',
     )
@@ -95,7 +115,11 @@ Example: three servers and two services on one machine
         servers: options.server.map(serverPlan),
         services: servicePlans(options),
         ...(options.account === undefined ? {} : { account: options.account }),
+        ...(options.vault === undefined ? {} : { vault: await readVaultConfig(resolve(options.vault)) }),
+        signer: options.signer,
         ...(options.passphraseFile === undefined ? {} : { passphraseFile: resolve(options.passphraseFile) }),
+        ...(options.join === undefined ? {} : { join: options.join }),
+        key: options.key,
         now: Date.now(),
       })
       const schedule = scheduleOfOptions(options)

@@ -1,12 +1,24 @@
 /** `rotor issuer` and `rotor agent`: the two long-running processes. */
-import { dirname, join } from 'node:path'
+import { dirname, join as joinPath } from 'node:path'
 import { type Command, Option } from 'commander'
-import { type AgentEvent, readAgentConfig, startAgent } from '../../agent/index.ts'
+import { type AgentEvent, joinDomain, readAgentConfig, startAgent } from '../../agent/index.ts'
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
+import { RotorError } from '../../src/errors.ts'
 import { makeLogger } from '../../src/log.ts'
 import { formatInstant } from '../../src/time.ts'
 import { runUntilSignal } from '../daemon.ts'
+import { readJoinToken } from '../join-token.ts'
 import { makeOutput, type Output } from '../output.ts'
+import { addRemove } from './agent-remove.ts'
+
+interface AgentFlags {
+  readonly config?: string
+  readonly dir?: string
+  readonly join?: string
+  readonly checkConfig: boolean
+  readonly logLevel: string
+  readonly json: boolean
+}
 
 interface RunOptions {
   readonly config: string
@@ -31,7 +43,7 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
       const output = makeOutput(options.json)
       const config = await readIssuerConfig(options.config)
       const agentConfig = await readAgentConfig(
-        options.agentConfig ?? join(dirname(options.config), 'agent.json'),
+        options.agentConfig ?? joinPath(dirname(options.config), 'agent.json'),
       )
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
       const logger = makeLogger({ level: options.logLevel, name: 'issuer' })
@@ -57,16 +69,27 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
 }
 
 export function addAgent(program: Command): void {
-  shared(program.command('agent'))
+  const agent = shared(program.command('agent'))
+    // options that stand after "remove" are its own
+    .enablePositionalOptions()
     .summary('run the agent of one node')
     .description(
       `Runs the agent beside a nats-server or a service: takes the newest bundle, writes one consistent set of files, tells
 its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
     )
-    .requiredOption('--config <file>', 'agent.json of "rotor init"')
+    .option('--config <file>', 'agent.json of this node')
+    .option('--dir <dir>', 'a directory for agent.json and identity; with --join it may be new')
+    .option(
+      '--join <file>',
+      'join the domain with the token in this file, or "-" for stdin, or in ROTOR_JOIN_TOKEN; not used when there is a valid identity',
+    )
     .addHelpText(
       'after',
       `
+A new node: "rotor token create" gives the token, once and for an hour
+  rotor agent --dir /var/lib/rotor/orders-7 --join token-file
+The token itself may follow --join, but every user of the machine can read that: a file or "-" is better.
+
 Targets in agent.json: what is told that the files changed, and has to prove that it uses them, or gets the old ones back
   nats-server   RELOAD or SIGHUP, then a handshake with every listener
   signal        a signal to the process of a pid file      } then a handshake with its listener ("probe"),
@@ -75,19 +98,38 @@ Targets in agent.json: what is told that the files changed, and has to prove tha
 Example: "targets": [{ "type": "signal", "pidFile": "/run/orders.pid", "probe": { "address": "127.0.0.1:8443" } }]
 All settings: docs/operations.md, "Targets".`,
     )
-    .action(async (options: RunOptions) => {
-      const output = makeOutput(options.json)
-      const config = await readAgentConfig(options.config)
-      if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
-      const logger = makeLogger({ level: options.logLevel, name: config.agent })
-      const agent = await startAgent({
-        config,
-        logger,
-        onEvent: (event) => agentEvent(output, config.agent, event),
-      })
-      output.event({ type: 'started', node: config.agent, at: formatInstant(Date.now()) }, null)
-      await runUntilSignal([agent])
-    })
+    .action(runAgent)
+  addRemove(agent)
+}
+
+async function runAgent(flags: AgentFlags): Promise<void> {
+  const output = makeOutput(flags.json)
+  const join = await readJoinToken(flags.join)
+  const file = await agentConfigFile(flags, join)
+  const config = await readAgentConfig(file)
+  if (flags.checkConfig) return output.answer(config, `${file}: valid`)
+  const logger = makeLogger({ level: flags.logLevel, name: config.agent })
+  const agent = await startAgent({
+    config,
+    logger,
+    join,
+    onEvent: (event) => agentEvent(output, config.agent, event),
+  })
+  output.event({ type: 'started', node: config.agent, at: formatInstant(Date.now()) }, null)
+  await runUntilSignal([agent])
+}
+
+/** `agent.json`, which a join makes where `--dir` has none. */
+async function agentConfigFile(
+  { config, dir, checkConfig, logLevel }: AgentFlags,
+  token: string | undefined,
+): Promise<string> {
+  if ((config === undefined) === (dir === undefined)) {
+    throw new RotorError('ERR_USAGE', "expected one of '--config <file>' and '--dir <dir>'")
+  }
+  if (dir === undefined) return config ?? ''
+  if (token === undefined || checkConfig) return joinPath(dir, 'agent.json')
+  return joinDomain(token, dir, { logger: makeLogger({ level: logLevel, name: 'join' }) })
 }
 
 function shared(command: Command): Command {

@@ -21,7 +21,7 @@ export function addStatus(program: Command): void {
     .command('status')
     .summary('show who has which bundle and leaf, and whom the rotation waits for')
     .description(
-      'Shows phase, authorities, every agent with its bundle version and leaf, and whom the rotation waits for. Ends with 1 when it waits for somebody.',
+      'Shows phase, authorities, every agent with its bundle version and leaf, and whom the rotation waits for. Ends with 1 when it waits for somebody or the issuer can not work.',
     )
     .requiredOption('--config <file>', 'issuer.json of "rotor init"')
     .option('--watch', 'show it again every second until stopped', false)
@@ -36,7 +36,7 @@ export function addStatus(program: Command): void {
             if (options.watch && !options.json && process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[2J')
             output.answer(overview, renderOverview(overview))
             if (!options.watch) {
-              process.exitCode = overview.waitingFor.length === 0 ? 0 : 1
+              process.exitCode = overview.waitingFor.length === 0 && overview.problem === null ? 0 : 1
               return
             }
             await sleep(REFRESH, signal)
@@ -57,7 +57,7 @@ export function renderOverview(o: Overview): string {
     .map((a) => colour(STATUS_COLOUR[a.status], `${a.epoch} ${a.status}`))
     .join(', ')
   const head = `${colour('bold', `trust domain ${o.domain}`)}  bundle ${o.version}  ${o.phase}${o.ordered ? ' (rotate now)' : ''}
-authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
+authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}${o.roots.length === 1 ? '' : `; ${o.roots.length} roots`}`
   const rows = o.agents.map(({ name, role, status }) => agentRow(o, name, role, status))
   const nodes = table([['NODE', 'ROLE', 'BUNDLE', 'LEAF', 'LEAF ENDS', 'STATE', 'EVIDENCE'], ...rows])
   const servers = o.servers.flatMap((s) =>
@@ -71,8 +71,28 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}`
           colour('yellow', `waits (${o.reason})${o.since === null ? '' : ` since ${o.since}`} for:`),
           ...o.waitingFor.map((w) => `  ${w.kind} ${colour('bold', w.name)}: ${w.missing}`),
         ].join('\n')
+  const rebuilt =
+    o.rebuilt === null
+      ? []
+      : [
+          colour(
+            'yellow',
+            `the records were lost: rebuilt at ${o.rebuilt.at} from the kept bundle ${o.rebuilt.version}`,
+          ),
+        ]
+  const problem =
+    o.problem === null
+      ? []
+      : [
+          colour(
+            'red',
+            `the issuer can not work since ${o.problem.since}: ${o.problem.code} ${o.problem.message}`,
+          ),
+        ]
   return [
     head,
+    ...rebuilt,
+    ...problem,
     '',
     nodes,
     ...(servers.length === 0 ? [] : ['', ...servers]),

@@ -1,6 +1,6 @@
 /**
  * The embedded authority: keys made in this process and kept in a directory, 0600, encrypted when a passphrase is
- * given. `<dir>/root.crt`, `root.key`, and one folder for each epoch: `authorities/<epoch>/ca.crt`, `ca.key`.
+ * given. Roots as roots.ts has them, and one folder for each epoch: `authorities/<epoch>/ca.crt`, `ca.key`.
  */
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -12,7 +12,9 @@ import type { Instant } from '../../src/time.ts'
 import { type Certificate, parseCertificate } from '../../src/trust/certificate.ts'
 import { issueAuthority, issueLeaf, issueRoot } from '../../src/trust/issue.ts'
 import { generateKeyPair, type KeyPair, privateKeyFromPem, privateKeyToPem } from '../../src/trust/keys.ts'
+import type { Permitted } from '../../src/trust/name-constraints.ts'
 import type { Authority, LeafRequest } from './authority.ts'
+import { EmbeddedRoots } from './roots.ts'
 
 interface KeyedCertificate {
   readonly certificate: Certificate
@@ -25,6 +27,8 @@ export interface EmbeddedOptions {
   readonly dir: string
   /** Encrypts keys at rest. @default none */
   readonly passphrase?: string | undefined
+  /** What new authorities may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
 }
 
 /** Makes the root of a new domain; refuses a directory that already has one. */
@@ -50,17 +54,23 @@ export async function createRoot(
 
 export class EmbeddedAuthority implements Authority {
   readonly #options: EmbeddedOptions
+  readonly rootStore: EmbeddedRoots
   /** Decrypted once; signing must not read the disk. */
   readonly #loaded = new Map<Epoch, Promise<KeyedCertificate>>()
   #work: Promise<unknown> = Promise.resolve()
 
   constructor(options: EmbeddedOptions) {
     this.#options = options
+    this.rootStore = new EmbeddedRoots(options)
   }
 
-  prepare(epoch: Epoch, window: { notBefore: Instant; notAfter: Instant }): Promise<HeldAuthority> {
+  prepare(
+    epoch: Epoch,
+    window: { notBefore: Instant; notAfter: Instant },
+    root?: string,
+  ): Promise<HeldAuthority> {
     const made = this.#work.then(async () => {
-      if (!(await this.#epochs()).includes(epoch)) await this.#create(epoch, window)
+      if (!(await this.#epochs()).includes(epoch)) await this.#create(epoch, window, root)
       return held(epoch, (await this.#load(epoch)).certificate)
     })
     this.#work = made.catch(() => {})
@@ -74,9 +84,14 @@ export class EmbeddedAuthority implements Authority {
 
   async sign(epoch: Epoch, request: LeafRequest): Promise<string> {
     const authority = await this.#load(epoch)
-    const leaf = await issueLeaf({ authority, ...request })
-    return `${leaf.trimEnd()}\n${authority.certificate.pem.trimEnd()}\n`
+    const { csr, ...rest } = request
+    const leaf = await issueLeaf({ authority, publicKey: csr.publicKey, ...rest })
+    const crosses = await this.rootStore.crossCertificates(authority.certificate)
+    return [leaf, authority.certificate.pem, ...crosses.map(({ pem }) => pem)].join('')
   }
+
+  /** Nobody else signs with these keys. */
+  async activate(): Promise<void> {}
 
   async delete(epoch: Epoch): Promise<void> {
     this.#loaded.delete(epoch)
@@ -85,7 +100,12 @@ export class EmbeddedAuthority implements Authority {
   }
 
   async roots(): Promise<string[]> {
-    return [await this.#read(join(this.#options.dir, 'root.crt'))]
+    const held = await this.rootStore.held()
+    if (held.length > 0) return held.map(({ certificate }) => certificate).reverse()
+    throw new RotorError(
+      'ERR_AUTHORITY_MISSING',
+      `expected ${join(this.#options.dir, 'root.key')} of the embedded authority, or the key of a later root`,
+    )
   }
 
   get #authorities(): string {
@@ -108,15 +128,21 @@ export class EmbeddedAuthority implements Authority {
   }
 
   /** Key and certificate appear together, by one rename: after a crash the epoch is there whole or not at all. */
-  async #create(epoch: Epoch, window: { notBefore: Instant; notAfter: Instant }): Promise<void> {
-    const root = await this.#keyed(this.#options.dir, 'root')
+  async #create(
+    epoch: Epoch,
+    window: { notBefore: Instant; notAfter: Instant },
+    by: string | undefined,
+  ): Promise<void> {
+    const [newest = ''] = by === undefined ? await this.roots() : []
+    const root = await this.rootStore.keyed(by ?? parseCertificate(newest, 'root').sha256)
     const keyPair = await generateKeyPair()
     const certificate = await issueAuthority({
+      ...window,
       domain: this.#options.domain,
       epoch,
       keyPair,
       root,
-      ...window,
+      permitted: this.#options.permitted,
     })
     await mkdir(this.#authorities, { recursive: true, mode: 0o700 })
     const temporary = await mkdtemp(join(this.#authorities, '.new-'))
@@ -126,22 +152,26 @@ export class EmbeddedAuthority implements Authority {
       0o600,
     )
     await writeFileDurable(join(temporary, 'ca.crt'), certificate, 0o644)
-    await rename(temporary, this.#folder(epoch))
+    await rename(temporary, this.#folder(epoch)).catch(async (cause: NodeJS.ErrnoException) => {
+      // Another issuer on this directory was first: its authority is the one of the epoch.
+      if (cause.code !== 'ENOTEMPTY' && cause.code !== 'EEXIST') throw cause
+      await rm(temporary, { recursive: true, force: true })
+    })
     await fsyncDir(this.#authorities)
   }
 
   #load(epoch: Epoch): Promise<KeyedCertificate> {
     const known = this.#loaded.get(epoch)
     if (known !== undefined) return known
-    const loading = this.#keyed(this.#folder(epoch), 'ca')
+    const loading = this.#keyed(this.#folder(epoch))
     this.#loaded.set(epoch, loading)
     loading.catch(() => this.#loaded.delete(epoch))
     return loading
   }
 
-  async #keyed(dir: string, name: 'root' | 'ca'): Promise<KeyedCertificate> {
-    const keyFile = join(dir, `${name}.key`)
-    const certificateFile = join(dir, `${name}.crt`)
+  async #keyed(dir: string): Promise<KeyedCertificate> {
+    const keyFile = join(dir, 'ca.key')
+    const certificateFile = join(dir, 'ca.crt')
     return {
       certificate: parseCertificate(
         await this.#read(certificateFile),

@@ -3,7 +3,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { JoinConfig } from '../../src/domain/config.ts'
 import { type AccountUser, accountsBlock, serverSettings } from '../../src/domain/nats-config.ts'
+import { parseAddress } from '../../src/probe/address.ts'
+import { formatDuration } from '../../src/time.ts'
 import {
   clientUrls,
   type FoundingPlan,
@@ -37,6 +40,9 @@ export async function writeConfigFiles(plan: FoundingPlan, at: Place, seenAt: Pl
     name: ISSUER,
     keys: './keys',
     ...(plan.passphraseFile === undefined ? {} : { passphraseFile: plan.passphraseFile }),
+    ...(plan.vault === undefined
+      ? {}
+      : { vault: { ...plan.vault, timeout: formatDuration(plan.vault.timeout) } }),
     identity: './identity',
     servers: clientUrls(plan),
     replicas: Math.min(3, plan.servers.length >= 3 ? 3 : 1),
@@ -46,11 +52,18 @@ export async function writeConfigFiles(plan: FoundingPlan, at: Place, seenAt: Pl
       names: node.names,
       listeners: listenersOf(plan, node.name),
     })),
+    ...(plan.join === undefined ? {} : { join: joinBlock(plan.join) }),
     ...(plan.policy === undefined ? {} : { policy: plan.policy }),
   })
   const serverConfigs: Record<string, string> = {}
   for (const server of plan.servers) serverConfigs[server.name] = await writeServer(plan, server, at, seenAt)
   return { issuerConfig, agentConfigs, serverConfigs }
+}
+
+/** A name is where nodes reach it; the issuer then listens on every address of its machine. */
+function joinBlock(address: string): JoinConfig {
+  const { host, port } = parseAddress(address, 'join')
+  return isIP(host) === 0 ? { listen: `0.0.0.0:${port}`, addresses: [address] } : { listen: address }
 }
 
 function agentConfig(plan: FoundingPlan, node: NodePlan, seenAt: Place) {
@@ -64,6 +77,7 @@ function agentConfig(plan: FoundingPlan, node: NodePlan, seenAt: Place) {
     // A server's agent asks its own server first.
     servers: server === -1 ? own : [...own.slice(server), ...own.slice(0, server)],
     names: node.names,
+    ...(plan.key === undefined ? {} : { key: plan.key }),
     targets:
       node.role === 'server'
         ? [

@@ -2,21 +2,26 @@
  * Founding a trust domain: root, signer, first authority, bundle version 1, and the first identity of every node,
  * laid out so that servers, issuer and agents can be started from it. Refuses a directory that is not empty.
  */
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateSigner, type Signer, signBundle, signerToPem } from '../../src/bundle/envelope.ts'
-import { caFile, encodePayload, payloadDigest } from '../../src/bundle/payload.ts'
+import { encodePayload, payloadDigest } from '../../src/bundle/payload.ts'
+import { installEnrolment } from '../../src/enrolment/install.ts'
 import { RotorError } from '../../src/errors.ts'
 import { openDirectory } from '../../src/identity/directory.ts'
 import { writeFileDurable } from '../../src/identity/durable.ts'
-import { epochAt, epochEnd } from '../../src/schedule.ts'
+import { silentLogger } from '../../src/log.ts'
+import { type Epoch, epochAt, epochEnd } from '../../src/schedule.ts'
 import { formatInstant } from '../../src/time.ts'
+import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../../src/trust/keys.ts'
 import { BUNDLE_FORMAT, type BundlePayload } from '../../src/wire/bundle.ts'
 import { domainNames } from '../../src/wire/names.ts'
-import { createRoot, EmbeddedAuthority } from '../authority/embedded.ts'
+import type { Authority } from '../authority/authority.ts'
+import { createRoot } from '../authority/embedded.ts'
+import { openAuthority } from '../authority/open.ts'
 import { type ConfigFiles, writeConfigFiles } from './files.ts'
-import { checkPlan, type FoundingPlan, type NodePlan, nodesOf } from './plan.ts'
+import { checkPlan, type FoundingPlan, ISSUER, type NodePlan, nodesOf } from './plan.ts'
 
 export { type FoundingPlan, ISSUER, type ServerPlan, type ServicePlan } from './plan.ts'
 
@@ -50,20 +55,36 @@ async function lay(plan: FoundingPlan): Promise<Founded> {
   const passphrase =
     plan.passphraseFile === undefined ? undefined : (await readPassphrase(plan.passphraseFile)).trimEnd()
   const keys = at('issuer', 'keys')
-  const root = await createRoot({
-    domain: plan.domain,
-    dir: keys,
+  const { domain, vault } = plan
+  await using opened = await openAuthority({
+    domain,
+    name: ISSUER,
+    keys,
     passphrase,
-    notBefore: plan.now - plan.schedule.lead,
-    notAfter: plan.now + 10 * YEAR,
+    vault,
+    logger: silentLogger,
   })
-  const authority = new EmbeddedAuthority({ domain: plan.domain, dir: keys, passphrase })
-  const signer = await generateSigner()
+  const { authority } = opened
+  if (vault === undefined) {
+    const notBefore = plan.now - plan.schedule.lead
+    await createRoot({ domain, dir: keys, passphrase, notBefore, notAfter: plan.now + 10 * YEAR })
+  } else {
+    await mkdir(keys, { recursive: true, mode: 0o700 })
+    await assertUnused(authority, plan)
+  }
+  const signer = await generateSigner(plan.signer)
   await writeFileDurable(join(keys, 'signer.key'), signerToPem(signer, passphrase), 0o600)
-  const genesis = await makeGenesis(plan, authority, signer, root)
-  await writeFileDurable(join(keys, 'genesis.jws'), genesis.envelope, 0o644)
-
-  for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(at, node), authority, genesis)
+  const epoch = epochAt(plan.schedule, plan.now)
+  let genesis: Genesis
+  try {
+    genesis = await makeGenesis(plan, authority, signer, epoch)
+    await writeFileDurable(join(keys, 'genesis.jws'), genesis.envelope, 0o644)
+    for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(at, node), authority, genesis)
+  } catch (cause) {
+    // What was made outside of the directory goes with it; without an answer it stays, and the next try says so.
+    await authority.delete(epoch).catch(() => {})
+    throw cause
+  }
   const files = await writeConfigFiles(plan, at, seenAt)
   return {
     domain: plan.domain,
@@ -83,12 +104,11 @@ interface Genesis {
 
 async function makeGenesis(
   plan: FoundingPlan,
-  authority: EmbeddedAuthority,
+  authority: Authority,
   signer: Signer,
-  root: string,
+  epoch: Epoch,
 ): Promise<Genesis> {
   const { schedule, now } = plan
-  const epoch = epochAt(schedule, now)
   const first = await authority.prepare(epoch, {
     notBefore: now - schedule.lead,
     notAfter: epochEnd(schedule, epoch),
@@ -103,7 +123,7 @@ async function makeGenesis(
     previous: null,
     reason: 'the domain is founded',
     authorities: [{ epoch, status: 'active', certificate: first.certificate, sha256: first.sha256 }],
-    roots: [root],
+    roots: [...(await authority.roots())],
     signers: [signer.key],
     schedule: { ...schedule, epochZero: formatInstant(schedule.epochZero) },
   }
@@ -119,36 +139,32 @@ async function enrol(
   plan: FoundingPlan,
   node: NodePlan,
   dir: string,
-  authority: EmbeddedAuthority,
+  authority: Authority,
   genesis: Genesis,
 ): Promise<void> {
   const { domain, now, schedule } = plan
   const { payload } = genesis
-  const keyPair = await generateKeyPair()
+  const keyPair = await generateKeyPair(plan.key)
   const certificate = await authority.sign(payload.epoch, {
-    publicKey: keyPair.publicKey,
+    csr: await parseCsr(await makeCsr(keyPair, { subject: node.name })),
     commonName: node.name,
     names: { ...node.names, uri: [domainNames(domain).spiffeId(node.name)] },
     notBefore: now - schedule.lead,
     notAfter: epochEnd(schedule, payload.epoch),
   })
   await using directory = await openDirectory(dir)
-  const facts = { version: 1, digest: genesis.digest }
-  const material = { key: privateKeyToPem(keyPair.privateKey), certificate, ca: caFile(payload) }
-  const staged = await directory.stage(material, { ...facts, epoch: payload.epoch }, now, {
-    skew: schedule.lead,
-  })
-  await directory.publish(staged)
-  await directory.writeState({
-    v: 1,
-    domain,
-    agent: node.name,
-    highest: facts,
-    signers: payload.signers,
-    roots: payload.roots,
-    envelope: Buffer.from(genesis.envelope).toString('utf8'),
-    proven: { ...facts, generation: staged.name },
-  })
+  const material = { key: privateKeyToPem(keyPair.privateKey), certificate }
+  await installEnrolment(directory, { agent: node.name, material, bundle: genesis, proven: true }, now)
+}
+
+/** An engine that several share may hold a domain of this name; its authorities are not ours. */
+async function assertUnused(authority: Authority, { domain }: FoundingPlan): Promise<void> {
+  const epochs = (await authority.list()).map(({ epoch }) => epoch)
+  if (epochs.length === 0) return
+  throw new RotorError(
+    'ERR_CONFIG_INVALID',
+    `vault: expected no authority of the domain ${domain}, found epochs ${epochs.join(', ')}; choose another name or mount, or delete its issuers and keys there`,
+  )
 }
 
 const identityOf = (at: (...parts: string[]) => string, node: NodePlan): string =>

@@ -1,8 +1,12 @@
 /** What a trust domain is to consist of: the plan of a founding, checked, and the nodes that follow from it. Pure. */
 import { isIP } from 'node:net'
+import type { SignerKind } from '../../src/bundle/envelope.ts'
+import type { VaultConfig } from '../../src/domain/vault-config.ts'
 import { RotorError } from '../../src/errors.ts'
+import { parseAddress } from '../../src/probe/address.ts'
 import type { Schedule } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
+import type { KeyAlgorithm } from '../../src/trust/keys.ts'
 import { isDnsName } from '../../src/trust/names.ts'
 import { assertName } from '../../src/wire/names.ts'
 
@@ -38,6 +42,14 @@ export interface FoundingPlan {
   readonly account?: string
   /** Encrypts root, authority and signer keys. The file is read here and again by the issuer. */
   readonly passphraseFile?: string
+  /** Authorities are made in OpenBao or Vault and stay there. @default the embedded authority */
+  readonly vault?: VaultConfig
+  /** Kind of key of every node. @default 'P-256' */
+  readonly key?: KeyAlgorithm
+  /** Kind of key that signs bundles. @default 'ed25519' */
+  readonly signer?: SignerKind
+  /** `host:port` where further nodes join. @default none can */
+  readonly join?: string
   readonly policy?: { readonly goOnBelow?: string; readonly retireAfter?: string }
   readonly now: Instant
 }
@@ -69,6 +81,13 @@ export function checkPlan(plan: FoundingPlan): void {
   for (const { name, clientPort, clusterPort } of plan.servers) {
     const wrong = [clientPort, clusterPort].filter((port) => port < 1 || port > 65_535)
     if (wrong.length > 0) problems.push(`${name}: expected a port of 1 to 65535, found ${wrong.join(', ')}`)
+  }
+  if (plan.join !== undefined) {
+    try {
+      parseAddress(plan.join, 'join')
+    } catch (cause) {
+      problems.push(RotorError.from(cause).message)
+    }
   }
   if (plan.servers.length === 0) problems.push('expected at least one server')
   if (

@@ -15,7 +15,7 @@ import {
 import { decodeRecord } from '../wire/record.ts'
 import type { AcceptedAuthority, HeldBundle } from './accept.ts'
 import type { Envelope } from './envelope.ts'
-import { isSignerKey } from './signer.ts'
+import { isSignerKey, whatLacks } from './signer.ts'
 
 /** `ignoreBOM`: the mark stays and JSON refuses it, so text and bytes are the same thing. */
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -57,9 +57,10 @@ export function readPayload(bytes: Uint8Array): { payload: BundlePayload; text: 
 /** ERR_BUNDLE_SIGNATURE unless one of the pinned keys signed these bytes. */
 export async function assertSignedByPinned(envelope: Envelope, pinned: readonly SignerKey[]): Promise<void> {
   for (const key of pinned) if (await envelope.verify(key)) return
+  const names = pinned.map(({ kid, kty }) => [kid, whatLacks(kty)].filter((part) => part !== null).join(': '))
   throw new RotorError(
     'ERR_BUNDLE_SIGNATURE',
-    `bundle: expected a signature by one of ${pinned.map((key) => key.kid).join(', ') || 'no pinned signers'}, found none`,
+    `bundle: expected a signature by one of ${names.join(', ') || 'no pinned signers'}, found none`,
   )
 }
 
@@ -216,10 +217,10 @@ export function assertSigningEpoch({ epoch, authorities }: BundlePayload): void 
 }
 
 function assertCa(certificate: Certificate, now: Instant, skew: Duration): void {
-  const { ca, keyCertSign, subject, x509 } = certificate
+  const { ca, keyCertSign, subject, publicKey } = certificate
   if (!ca) throw new Error(`"${subject}" is no CA (basicConstraints)`)
   if (!keyCertSign) throw new Error(`"${subject}" may not sign certificates (keyUsage)`)
-  const problem = weakness(x509.publicKey)
+  const problem = weakness(publicKey)
   if (problem !== null) throw new Error(`"${subject}": ${problem}`)
   assertUnderstood(certificate)
   assertCurrent(certificate, now, skew)

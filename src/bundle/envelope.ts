@@ -1,16 +1,15 @@
 /**
  * The signed wrapping of a bundle: JWS in the general JSON serialisation (RFC 7515 7.2.1), EdDSA with Ed25519
- * (RFC 8037), by jose. Who signed is answered here; whether that is enough is decided in accept.ts.
+ * (RFC 8037) or ML-DSA-65 (RFC 9964), by jose. Who signed is answered here; whether that is enough is decided in
+ * accept.ts.
  */
-import { createPublicKey } from 'node:crypto'
 import { flattenedVerify, GeneralSign } from 'jose'
 import { z } from 'zod'
 import { RotorError } from '../errors.ts'
-import { MAX_BUNDLE_BYTES, type SignerKey, signerKey } from '../wire/bundle.ts'
+import { MAX_BUNDLE_BYTES, type SignerKey, signerKid } from '../wire/bundle.ts'
 import { decodeRecord, encodeRecord } from '../wire/record.ts'
-import { isSignerKey, type Signer } from './signer.ts'
+import { isSignerKey, publicKeyOf, SIGNER_ALGS, type Signer } from './signer.ts'
 
-const ALG = 'EdDSA'
 const TYP = 'rotor-bundle+json'
 
 const base64url = z
@@ -25,11 +24,18 @@ const base64url = z
  * Nothing beyond these members: an unprotected header would not be signed, and `crit` or `b64` (RFC 7797) would
  * change what the signature covers.
  */
-const protectedHeader = z.strictObject({ alg: z.literal(ALG), kid: signerKey.shape.kid, typ: z.literal(TYP) })
+const protectedHeader = z.strictObject({
+  alg: z.enum(Object.values(SIGNER_ALGS)),
+  kid: signerKid,
+  typ: z.literal(TYP),
+})
+/** Characters of a signature in base64url: 64 bytes of Ed25519, 3309 of ML-DSA-65. */
+const SIGNATURE_LENGTHS: ReadonlySet<number> = new Set([86, 4412])
+const signature = base64url.refine(({ length }) => SIGNATURE_LENGTHS.has(length), 'expected a signature')
 const envelope = z.strictObject({
   payload: base64url,
   signatures: z
-    .array(z.strictObject({ protected: base64url.max(512), signature: base64url.length(86) }))
+    .array(z.strictObject({ protected: base64url.max(512), signature }))
     .min(1)
     .max(32),
 })
@@ -37,20 +43,21 @@ const envelope = z.strictObject({
 export interface Envelope {
   /** The bytes that are signed. Nothing in them is proven before `verify` said so. */
   readonly payload: Uint8Array
-  /** Did this key sign these bytes? False too when the `kid` is not the thumbprint of the key. */
+  /** Did this key sign these bytes? False too when the `kid` is not its thumbprint, or this Node knows no such key. */
   verify(key: SignerKey): Promise<boolean>
 }
 
 /**
- * Signs the exact text with every signer. Equal text and signers, in any order, give equal bytes.
+ * Signs the exact text with every signer. Equal text and Ed25519 signers, in any order, give equal bytes; an ML-DSA
+ * signature has randomness in it (FIPS 204 3.4) and is another one each time.
  * Throws ERR_BUNDLE_TOO_LARGE when the result is more than an agent takes, TypeError without signers.
  */
 export async function signBundle(payloadText: string, signers: readonly Signer[]): Promise<Uint8Array> {
   if (signers.length === 0) throw new TypeError('expected at least one signer')
   const jws = new GeneralSign(Buffer.from(payloadText, 'utf8'))
   const byKid = new Map(signers.map((signer) => [signer.key.kid, signer]))
-  for (const [kid, { privateKey }] of [...byKid].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    jws.addSignature(privateKey).setProtectedHeader({ alg: ALG, kid, typ: TYP })
+  for (const [kid, { privateKey, key }] of [...byKid].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    jws.addSignature(privateKey).setProtectedHeader({ alg: SIGNER_ALGS[key.kty], kid, typ: TYP })
   }
   const { payload, signatures } = await jws.sign()
   const bytes = encodeRecord({
@@ -92,12 +99,11 @@ export function openEnvelope(bytes: Uint8Array): Envelope {
 
 async function verifies(
   jws: { payload: string; protected: string; signature: string },
-  { kty, crv, x }: SignerKey,
+  key: SignerKey,
 ): Promise<boolean> {
   try {
-    await flattenedVerify(jws, createPublicKey({ key: { kty, crv, x }, format: 'jwk' }), {
-      algorithms: [ALG],
-    })
+    // The key says how it signs; a header that says otherwise is not by it.
+    await flattenedVerify(jws, publicKeyOf(key), { algorithms: [SIGNER_ALGS[key.kty]] })
     return true
   } catch {
     return false // any failure, also a key that is no point of the curve: not signed
@@ -112,4 +118,11 @@ function assertSize(bytes: Uint8Array): void {
   )
 }
 
-export { generateSigner, type Signer, signerFromPem, signerToPem } from './signer.ts'
+export {
+  generateSigner,
+  SIGNER_KINDS,
+  type Signer,
+  type SignerKind,
+  signerFromPem,
+  signerToPem,
+} from './signer.ts'

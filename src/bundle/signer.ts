@@ -1,8 +1,16 @@
-/** The keys that sign bundles: Ed25519, named by their thumbprint, which is always computed and never believed. */
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
+/** The keys that sign bundles, named by their thumbprint, which is always computed and never believed. */
+import { createHash, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto'
+import { promisify } from 'node:util'
 import { RotorError } from '../errors.ts'
-import { generateKeyPair, privateKeyFromPem, privateKeyToPem } from '../trust/keys.ts'
+import { privateKeyFromPem, privateKeyToPem } from '../trust/keys.ts'
 import type { SignerKey } from '../wire/bundle.ts'
+
+/** What a signer may be; the names of node:crypto. ML-DSA-65 is made to hold against quantum computers. */
+export const SIGNER_KINDS = ['ed25519', 'ml-dsa-65'] as const
+export type SignerKind = (typeof SIGNER_KINDS)[number]
+
+/** `alg` of the JWS header, by the `kty` of the key: EdDSA (RFC 8037), ML-DSA-65 (RFC 9964). */
+export const SIGNER_ALGS = { OKP: 'EdDSA', AKP: 'ML-DSA-65' } as const
 
 export interface Signer {
   /** Public: what agents pin and bundles list. */
@@ -10,20 +18,35 @@ export interface Signer {
   readonly privateKey: KeyObject
 }
 
-export async function generateSigner(): Promise<Signer> {
-  return signerOf((await generateKeyPair('Ed25519')).privateKey)
+/** Throws ERR_CONFIG_INVALID when this Node can not make such a key. */
+export async function generateSigner(kind: SignerKind = 'ed25519'): Promise<Signer> {
+  const lack = whatLacks(kind === 'ed25519' ? 'OKP' : 'AKP')
+  if (lack !== null) throw new RotorError('ERR_CONFIG_INVALID', `bundle signer: ${lack}`)
+  // with the name of one kind after the other: each is an overload of its own
+  const pair = await (kind === 'ed25519'
+    ? promisify(generateKeyPair)(kind)
+    : promisify(generateKeyPair)(kind))
+  return signerOf(pair.privateKey)
+}
+
+/** Why this Node can not use a signer of this kind, or null. Old ones have neither the question nor ML-DSA. */
+export function whatLacks(kty: SignerKey['kty']): string | null {
+  const alg = SIGNER_ALGS[kty]
+  if (alg === 'EdDSA') return null
+  if (typeof SubtleCrypto.supports === 'function' && SubtleCrypto.supports('verify', alg)) return null
+  return `${alg} needs Node 24.7 or newer, this is ${process.versions.node}`
 }
 
 /**
  * A signer from its PEM. Throws ERR_AUTHORITY_LOCKED when the passphrase is missing or wrong, ERR_IDENTITY_INVALID
- * when it is no Ed25519 key. `what` names the file in messages.
+ * when it is no key of a kind that signs bundles. `what` names the file in messages.
  */
 export function signerFromPem(pem: string, passphrase?: string, what = 'bundle signer'): Signer {
   const privateKey = privateKeyFromPem(pem, passphrase, what)
-  if (privateKey.asymmetricKeyType !== 'ed25519') {
+  if (!SIGNER_KINDS.some((kind) => kind === privateKey.asymmetricKeyType)) {
     throw new RotorError(
       'ERR_IDENTITY_INVALID',
-      `${what}: expected an Ed25519 key, found ${privateKey.asymmetricKeyType}`,
+      `${what}: expected an Ed25519 or ML-DSA-65 key, found ${privateKey.asymmetricKeyType}`,
     )
   }
   return signerOf(privateKey)
@@ -34,19 +57,36 @@ export const signerToPem = (signer: Signer, passphrase?: string): string =>
   privateKeyToPem(signer.privateKey, passphrase)
 
 /**
- * True when the `kid` is the thumbprint of the key. The second condition: 43 base64url characters hold two bits more
- * than 32 bytes, and with those bits set the same key would have other thumbprints.
+ * True when the `kid` is the thumbprint of the key. The second condition: the last character of base64url may hold
+ * more bits than the key has, and with those bits set the same key would have other thumbprints.
  */
-export const isSignerKey = ({ x, kid }: SignerKey): boolean =>
-  kid === thumbprint(x) && Buffer.from(x, 'base64url').toString('base64url') === x
-
-function signerOf(privateKey: KeyObject): Signer {
-  const { x = '' } = createPublicKey(privateKey).export({ format: 'jwk' })
-  return { key: { kty: 'OKP', crv: 'Ed25519', x, kid: thumbprint(x) }, privateKey }
+export function isSignerKey(key: SignerKey): boolean {
+  const text = key.kty === 'OKP' ? key.x : key.pub
+  return key.kid === thumbprint(key) && Buffer.from(text, 'base64url').toString('base64url') === text
 }
 
-/** RFC 7638 section 3, with the members RFC 8037 appendix A.3 requires, in their fixed order. */
-const thumbprint = (x: string): string =>
-  createHash('sha256')
-    .update(JSON.stringify({ crv: 'Ed25519', kty: 'OKP', x }))
-    .digest('base64url')
+/** The key of a JWK from a bundle. Throws what node:crypto throws when it is none. */
+export function publicKeyOf(key: SignerKey): KeyObject {
+  const { kid, ...jwk } = key
+  return createPublicKey({ key: jwk, format: 'jwk' })
+}
+
+function signerOf(privateKey: KeyObject): Signer {
+  const { x = '', pub = '' } = createPublicKey(privateKey).export({ format: 'jwk' })
+  const key =
+    privateKey.asymmetricKeyType === 'ed25519'
+      ? ({ kty: 'OKP', crv: 'Ed25519', x } as const)
+      : ({ kty: 'AKP', alg: 'ML-DSA-65', pub: String(pub) } as const)
+  return { key: { ...key, kid: thumbprint(key) }, privateKey }
+}
+
+type Unnamed<K> = K extends SignerKey ? Omit<K, 'kid'> : never
+
+/** RFC 7638 section 3, with the members that RFC 8037 appendix A.3 and RFC 9964 require, in their fixed order. */
+function thumbprint(key: Unnamed<SignerKey>): string {
+  const members =
+    key.kty === 'OKP'
+      ? { crv: key.crv, kty: key.kty, x: key.x }
+      : { alg: key.alg, kty: key.kty, pub: key.pub }
+  return createHash('sha256').update(JSON.stringify(members)).digest('base64url')
+}

@@ -1,69 +1,32 @@
 /** The configuration files of issuer and agent: strict schemas, all problems at once, a new value with absolute paths. */
-import { readFile } from 'node:fs/promises'
-import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { RotorError } from '../errors.ts'
-import { parseAddress } from '../probe/address.ts'
 import { PROBE_KINDS } from '../probe/listeners.ts'
-import { LISTENER_KINDS } from '../rotation/state.ts'
-import { parseDuration } from '../time.ts'
-import { isDnsName } from '../trust/names.ts'
-import { isName } from '../wire/names.ts'
-import { describeIssues } from '../wire/record.ts'
+import { KEY_ALGORITHMS } from '../trust/keys.ts'
+import { agentEntry, certificateNames, listener, problemsOfEntries } from './agents.ts'
+import { permittedNames, problemsOfPermitted } from './permitted.ts'
+import { absolute, address, durationText, isLoopback, nameText, readConfig, serverUrl } from './values.ts'
+import { absoluteVault, vaultBlock } from './vault-config.ts'
 
-export const nameText = z.string().refine(isName, 'expected lower-case letters, digits and "-" (at most 63)')
+export type { AgentEntry, ListenerConfig } from './agents.ts'
 
-const durationText = z.string().transform((text, context) => {
-  try {
-    return parseDuration(text)
-  } catch (cause) {
-    context.addIssue({ code: 'custom', message: RotorError.from(cause).message })
-    return z.NEVER
-  }
+/** Where nodes join that have no certificate yet: a small HTTPS server in the issuer. */
+const joinBlock = z.strictObject({
+  /** `host:port` to listen on. */
+  listen: address,
+  /** `host:port` where nodes reach it. @default `listen` */
+  addresses: z.array(address).min(1).max(8).optional(),
 })
-
-export const serverUrl = z.string().regex(/^(tls|nats):\/\/[^\s/]+:\d+$/, 'expected tls://host:port')
-const address = z.string().refine((text) => !/[/@]/.test(text) && isAddress(text), 'expected host:port')
-
-function isAddress(text: string): boolean {
-  try {
-    parseAddress(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
-export const listener = z.strictObject({
-  kind: z.enum(LISTENER_KINDS),
-  address,
-  /** TLS before INFO, as the server's `handshake_first`. */
-  handshakeFirst: z.boolean().default(false),
-})
-export type ListenerConfig = z.infer<typeof listener>
-
-export const certificateNames = z.strictObject({
-  dns: z.array(z.string().refine(isDnsName, 'expected a DNS name')).default([]),
-  ip: z.array(z.union([z.ipv4(), z.ipv6()])).default([]),
-})
-
-/** What the issuer knows of an agent: its policy for signing, and for a server where to probe. */
-export const agentEntry = z.strictObject({
-  name: nameText,
-  role: z.enum(['server', 'service', 'issuer']),
-  /** Names besides the SPIFFE ID that its certificates carry; it gets no others. */
-  names: certificateNames.prefault({}),
-  /** Of the nats-server beside a `server` agent. */
-  listeners: z.array(listener).default([]),
-})
-export type AgentEntry = z.infer<typeof agentEntry>
+export type JoinConfig = z.infer<typeof joinBlock>
 
 const issuerSchema = z.strictObject({
   domain: nameText,
   /** Name of the issuer's own node. */
   name: nameText,
-  /** Key store of the embedded authority; relative to this file. */
+  /** The signer of bundles and version 1, and the keys of the embedded authority; relative to this file. */
   keys: z.string(),
+  /** Authorities live in OpenBao or Vault. @default the embedded authority, in `keys` */
+  vault: vaultBlock.optional(),
   /** File with the passphrase of the key store. */
   passphraseFile: z.string().optional(),
   identity: z.string(),
@@ -73,6 +36,10 @@ const issuerSchema = z.strictObject({
   /** Copies of the rotor's streams: 3 in a cluster. */
   replicas: z.int().min(1).max(5).default(1),
   agents: z.array(agentEntry).min(1),
+  /** Of every authority that is made from now on. */
+  authorities: z.strictObject({ permitted: permittedNames.optional() }).optional(),
+  /** @default nobody can join: every node gets its identity from `rotor init` */
+  join: joinBlock.optional(),
   policy: z
     .strictObject({
       /** A rotation goes on without stragglers when the signer has less than this left. */
@@ -134,8 +101,7 @@ function problemOfUrl(text: string): string | null {
   if (url.username !== '' || url.password !== '') {
     return 'expected no user and password: a secret belongs in headersFile'
   }
-  // The parser writes every IPv4 address as four numbers. A name can be made to lead elsewhere, so "localhost" is none.
-  if (url.protocol === 'http:' && url.hostname !== '[::1]' && !/^127(\.\d{1,3}){3}$/.test(url.hostname)) {
+  if (url.protocol === 'http:' && !isLoopback(url)) {
     return `http:// goes to 127.0.0.1 or [::1] only, because anybody on the way could read and change it; use https:// for ${url.hostname}`
   }
   return null
@@ -188,6 +154,8 @@ const agentSchema = z.strictObject({
   /** The servers begin with TLS, as their `handshake_first`. */
   handshakeFirst: z.boolean().default(false),
   names: certificateNames.prefault({}),
+  /** Kind of key that this node makes for each certificate. */
+  key: z.enum(KEY_ALGORITHMS).default('P-256'),
   targets: z.array(target).default([]),
   /** Spread renewals of many services over time; servers go one at a time in any case. */
   spread: z.boolean().default(true),
@@ -201,21 +169,16 @@ export type AgentConfig = z.infer<typeof agentSchema>
 /** Reads and checks `issuer.json`. Throws ERR_CONFIG_INVALID with every problem. */
 export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
   const config = await readConfig(issuerSchema, file)
-  const names = config.agents.map((agent) => agent.name)
-  const twice = names.filter((name, i) => names.indexOf(name) !== i)
-  const problems = twice.map((name) => `agents: ${JSON.stringify(name)} is there twice`)
-  if (!names.includes(config.name))
-    problems.push(`agents: expected an entry for the issuer itself, ${JSON.stringify(config.name)}`)
-  for (const agent of config.agents) {
-    if (agent.role === 'server' && agent.listeners.length === 0)
-      problems.push(`agents.${agent.name}.listeners: a server needs at least one`)
-  }
+  const problems = [...problemsOfEntries(config.agents, config.name), ...problemsOfPermitted(config)]
+  if (config.join !== undefined && config.join.addresses === undefined && isEverywhere(config.join.listen))
+    problems.push(`join.addresses: expected where nodes reach ${config.join.listen}`)
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', `${file}: ${problems.join('; ')}`)
   const at = absolute(file)
   return {
     ...config,
     keys: at(config.keys),
     identity: at(config.identity),
+    ...(config.vault === undefined ? {} : { vault: absoluteVault(config.vault, at) }),
     ...(config.passphraseFile === undefined ? {} : { passphraseFile: at(config.passphraseFile) }),
   }
 }
@@ -230,6 +193,9 @@ export async function readAgentConfig(file: string): Promise<AgentConfig> {
     targets: config.targets.map((t) => absoluteTarget(t, at)),
   }
 }
+
+/** An address to listen on that is none to dial. */
+const isEverywhere = (address: string): boolean => /^(0\.0\.0\.0|\[?::\]?):\d+$/.test(address)
 
 function absoluteTarget(t: TargetConfig, at: (path: string) => string): TargetConfig {
   switch (t.type) {
@@ -250,19 +216,4 @@ function absoluteTarget(t: TargetConfig, at: (path: string) => string): TargetCo
         ...(t.configFile === undefined ? {} : { configFile: at(t.configFile) }),
       }
   }
-}
-
-const absolute = (file: string) => (path: string) => (isAbsolute(path) ? path : resolve(dirname(file), path))
-
-async function readConfig<T extends z.ZodType>(schema: T, file: string): Promise<z.infer<T>> {
-  let value: unknown
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'))
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause)
-    throw new RotorError('ERR_CONFIG_INVALID', `${file}: expected a JSON file: ${text}`, { cause })
-  }
-  const parsed = schema.safeParse(value)
-  if (!parsed.success) throw new RotorError('ERR_CONFIG_INVALID', `${file}: ${describeIssues(parsed.error)}`)
-  return parsed.data
 }

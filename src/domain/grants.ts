@@ -22,7 +22,13 @@ export function rotorGrants(
   if (role === 'server') return { publish: [...node, ...SERVER_AGENT], subscribe, answers: false }
   return {
     publish: [...node, ...issuerGrants(names)],
-    subscribe: [...subscribe, names.signSubject('*'), names.turnSubject('*'), names.orderSubject],
+    subscribe: [
+      ...subscribe,
+      names.signSubject('*'),
+      names.turnSubject('*'),
+      names.orderSubject,
+      names.enrolSubject,
+    ],
     answers: true,
   }
 }
@@ -59,6 +65,7 @@ function issuerGrants(names: DomainNames): string[] {
   return [
     names.bundleSubject,
     names.orderSubject,
+    names.enrolSubject,
     ...buckets.map((bucket) => `$KV.${bucket}.>`),
     '$JS.API.INFO',
     ...streamGrants([names.bundleStream, ...buckets.map((bucket) => `KV_${bucket}`)]),

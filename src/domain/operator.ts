@@ -1,9 +1,12 @@
 /** How operator commands reach the domain: with the issuer's identity, on a connection of their own. */
 import type { NatsConnection } from '@nats-io/transport-node'
+import type { z } from 'zod'
+import { RotorError, type RotorErrorCode } from '../errors.ts'
 import { HeldIdentity } from '../identity/identity.ts'
 import { readIdentity } from '../identity/read.ts'
 import { connectWith } from '../nats/connect.ts'
 import { type DomainNames, domainNames } from '../wire/names.ts'
+import { decodeRecord, encodeRecord } from '../wire/record.ts'
 import { type IssuerConfig, readIssuerConfig } from './config.ts'
 
 export interface Operator {
@@ -32,4 +35,21 @@ export async function asOperator<T>(
   } finally {
     await nc.close()
   }
+}
+
+type Answered<T extends z.ZodType> = Extract<z.infer<T>, { ok: true }>
+
+/**
+ * One request to the issuers of the domain and the answer, checked. Throws the refusal of the issuer, ERR_NATS_UNAVAILABLE
+ * when none answers, ERR_RECORD_INVALID.
+ */
+export async function askIssuer<
+  T extends z.ZodType<{ ok: true } | { ok: false; code: RotorErrorCode; message: string }>,
+>(nc: NatsConnection, subject: string, request: unknown, answerSchema: T): Promise<Answered<T>> {
+  const reply = await nc.request(subject, encodeRecord(request), { timeout: 10_000 }).catch((cause) => {
+    throw RotorError.from(cause, 'ERR_NATS_UNAVAILABLE', `no issuer answers on ${subject}`)
+  })
+  const answer = decodeRecord(answerSchema, reply.data, subject)
+  if (!answer.ok) throw new RotorError(answer.code, answer.message)
+  return answer as Answered<T>
 }

@@ -1,17 +1,29 @@
 /** The state of a domain on one screen: who has what, who is waited for. Reads records only, changes nothing. */
 import { jetstream } from '@nats-io/jetstream'
-import { Kvm } from '@nats-io/kv'
+import { type KV, Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../errors.ts'
+import { keysUnder } from '../nats/bucket.ts'
 import { rotationState } from '../rotation/state.ts'
 import { retry } from '../tasks.ts'
-import type { Instant } from '../time.ts'
-import { type AuthorityStatus, bundlePayload } from '../wire/bundle.ts'
+import { formatInstant, type Instant } from '../time.ts'
+import { parseCertificate } from '../trust/certificate.ts'
+import { issuerAmong } from '../trust/chain.ts'
+import { type AuthorityStatus, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
+import { MEMBER_PREFIX, type MemberRecord, memberRecord } from '../wire/enrolment.ts'
 import type { DomainNames } from '../wire/names.ts'
 import { decodeRecord } from '../wire/record.ts'
-import { type IssuerReport, issuerReport, REPORT_KEY } from '../wire/report.ts'
+import {
+  type IssuerProblem,
+  type IssuerReport,
+  issuerProblem,
+  issuerReport,
+  PROBLEM_KEY,
+  REPORT_KEY,
+} from '../wire/report.ts'
 import { type AgentStatus, agentStatus } from '../wire/status.ts'
 import type { IssuerConfig } from './config.ts'
+import { membersOf } from './members.ts'
 
 export interface Overview {
   readonly domain: string
@@ -23,10 +35,16 @@ export interface Overview {
   readonly reason: string
   readonly since: string | null
   readonly waitingFor: IssuerReport['waitingFor']
+  /** Why the issuer can not work at present: OpenBao is sealed, for example. */
+  readonly problem: IssuerProblem['problem']
   /** A `rotate now` is under way. */
   readonly ordered: boolean
   readonly expiresAt: string
   readonly authorities: readonly { epoch: number; status: AuthorityStatus; sha256: string }[]
+  /** Newest first. `epochs`: the trusted authorities that it signed. */
+  readonly roots: readonly { sha256: string; subject: string; notAfter: string; epochs: readonly number[] }[]
+  /** The issuer had lost its records and made them again from this version of the kept bundles. */
+  readonly rebuilt: IssuerReport['rebuilt']
   readonly agents: readonly { name: string; role: string; status: AgentStatus | null }[]
   readonly servers: IssuerReport['servers']
   /** Connections that do not stand on the signing authority; null before they were counted. */
@@ -72,9 +90,15 @@ async function gatherOnce(
     reportEntry === null
       ? null
       : decodeRecord(issuerReport, reportEntry.value, `${names.stateBucket}/${REPORT_KEY}`)
+  const problemEntry = await stateBucket.get(PROBLEM_KEY)
+  const problem =
+    problemEntry === null
+      ? null
+      : decodeRecord(issuerProblem, problemEntry.value, `${names.stateBucket}/${PROBLEM_KEY}`).problem
   const statusBucket = await kvm.open(names.statusBucket)
+  const members = membersOf(config.agents, await readMembers(nc, names.stateBucket, stateBucket))
   const agents = await Promise.all(
-    config.agents.map(async ({ name, role }) => {
+    members.map(async ({ name, role }) => {
       const found = await statusBucket.get(name)
       return {
         name,
@@ -96,11 +120,39 @@ async function gatherOnce(
     reason: current?.reason ?? 'just-moved',
     since: current?.since ?? null,
     waitingFor: current?.waitingFor ?? [],
+    problem,
     ordered: state.order !== null,
     expiresAt: payload.expiresAt,
     authorities: payload.authorities.map(({ epoch, status, sha256 }) => ({ epoch, status, sha256 })),
+    roots: rootsOf(payload),
+    rebuilt: report?.rebuilt ?? null,
     agents,
     servers: current?.servers ?? [],
     census: current?.census ?? null,
   }
+}
+
+/** Who joined by a pattern, and who was removed. */
+async function readMembers(nc: NatsConnection, bucketName: string, stateBucket: KV): Promise<MemberRecord[]> {
+  const keys = await keysUnder(nc, bucketName, MEMBER_PREFIX)
+  const entries = await Promise.all(keys.map((key) => stateBucket.get(key)))
+  return entries.flatMap((entry) =>
+    entry === null || entry.operation !== 'PUT'
+      ? []
+      : [decodeRecord(memberRecord, entry.value, `member record ${entry.key}`)],
+  )
+}
+
+function rootsOf({ roots, authorities }: BundlePayload): Overview['roots'] {
+  const certificates = roots.map((pem) => parseCertificate(pem, 'root'))
+  const signed = authorities.map(({ epoch, certificate }) => ({
+    epoch,
+    root: issuerAmong(parseCertificate(certificate, `authority of epoch ${epoch}`), certificates),
+  }))
+  return certificates.map((root) => ({
+    sha256: root.sha256,
+    subject: root.subject,
+    notAfter: formatInstant(root.notAfter),
+    epochs: signed.flatMap((one) => (one.root === root ? [one.epoch] : [])),
+  }))
 }

@@ -5,6 +5,7 @@
  *   generations/<version>-<n>/   ca.pem  tls.crt  tls.key  manifest.json: complete, then never changed
  *   current -> generations/...   the one link that moves
  *   ca.pem, tls.crt, tls.key     links through current/: the paths servers and services are configured with
+ *   join.key                     only while a join is under way: the key it asks for
  *   lock/                        one file for each process that has, or wants, the directory
  */
 import { randomBytes } from 'node:crypto'
@@ -29,6 +30,7 @@ export const CURRENT = 'current'
 export const GENERATIONS = 'generations'
 export const STATE = 'state.json'
 export const LOCK = 'lock'
+export const JOIN_KEY = 'join.key'
 
 /** Everything unfinished starts with this and is removed at the next start. */
 const UNFINISHED = '.tmp-'

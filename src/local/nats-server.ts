@@ -1,13 +1,12 @@
 /** Real nats-server processes on this machine, for the demo, the benchmarks and the tests: start, wait, stop. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdir, open, readdir, readFile } from 'node:fs/promises'
+import { type ChildProcess, execFile } from 'node:child_process'
+import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { findServer, howToGet } from '../../scripts/servers.mjs'
 import { RotorError } from '../errors.ts'
 import { type Duration, sleep } from '../time.ts'
-import { dieWithUs } from './watchdog.ts'
+import { exitOf, hasEnded, type ProcessExit, spawnLogged, stopProcess, tail } from './process.ts'
 
 /** Which of the supported versions: the newest one, or the oldest. */
 export type NatsServerRelease = 'nats-server' | 'nats-server-oldest'
@@ -37,11 +36,6 @@ export interface NatsServerOptions {
   readonly signal?: AbortSignal
 }
 
-export interface NatsServerExit {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-}
-
 export interface NatsServerProcess extends AsyncDisposable {
   readonly name: string
   readonly pid: number
@@ -54,14 +48,13 @@ export interface NatsServerProcess extends AsyncDisposable {
     readonly monitoring: string | null
   }
   /** Resolves when the process has ended, for whatever reason; never rejects. */
-  readonly exited: Promise<NatsServerExit>
+  readonly exited: Promise<ProcessExit>
   /** Sends a signal; false when the process has ended. */
   kill(signal: NodeJS.Signals): boolean
   /** Orderly shutdown, SIGKILL after 10 s. Returns when the process has ended; more than once is fine. */
   stop(): Promise<void>
 }
 
-const STOP_TIMEOUT: Duration = 10_000
 const POLL: Duration = 15
 
 /** The real binary. Throws ERR_BINARY_MISSING that names the variable and the command. */
@@ -91,7 +84,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   await mkdir(portsDir, { recursive: true })
   const config = options.configFile === undefined ? [] : ['-c', options.configFile]
   const args = [...config, '--ports_file_dir', portsDir, ...(options.args ?? [])]
-  const child = await spawnLogged(binary.path, args, cwd, logFile)
+  const child = await spawnLogged({ path: binary.path, args, cwd, logFile })
   const exited = exitOf(child)
   const stop = () => stopProcess(child, exited)
   try {
@@ -124,42 +117,6 @@ async function resolveBinary(given: NatsBinary | string | undefined): Promise<Na
   }
 }
 
-async function spawnLogged(
-  path: string,
-  args: string[],
-  cwd: string,
-  logFile: string,
-): Promise<ChildProcess> {
-  const log = await open(logFile, 'a')
-  try {
-    // a process group of its own: Ctrl-C in a terminal is for us, and we stop the servers in our order
-    const child = spawn(path, args, { cwd, stdio: ['ignore', log.fd, log.fd], detached: true })
-    await once(child, 'spawn')
-    dieWithUs(child)
-    return child
-  } catch (cause) {
-    throw new RotorError('ERR_BINARY_MISSING', `${path}: could not be started`, { cause })
-  } finally {
-    await log.close()
-  }
-}
-
-function exitOf(child: ChildProcess): Promise<NatsServerExit> {
-  return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) {
-      resolve({ code: child.exitCode, signal: child.signalCode })
-    }
-    child.once('exit', (code, signal) => resolve({ code, signal }))
-  })
-}
-
-async function stopProcess(child: ChildProcess, exited: Promise<NatsServerExit>): Promise<void> {
-  child.kill('SIGTERM')
-  const deadline = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT)
-  await exited
-  clearTimeout(deadline)
-}
-
 /** The server writes its ports file when every listener accepts connections. */
 async function ready(
   child: ChildProcess,
@@ -172,7 +129,7 @@ async function ready(
     const addresses = await readPorts(portsDir, child.pid)
     if (addresses !== null) return addresses
     const late = performance.now() > end
-    const ended = child.exitCode !== null || child.signalCode !== null
+    const ended = hasEnded(child)
     if (ended || late) {
       const what = ended
         ? `ended at its start with ${child.signalCode ?? child.exitCode}`
@@ -207,8 +164,3 @@ async function readPorts(
 }
 
 const address = (urls: string[] | undefined): string | null => urls?.[0]?.replace(/^\w+:\/\//, '') ?? null
-
-async function tail(file: string, lines = 12): Promise<string> {
-  const text = await readFile(file, 'utf8').catch(() => '(no log)')
-  return text.trimEnd().split('\n').slice(-lines).join('\n')
-}

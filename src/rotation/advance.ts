@@ -7,11 +7,13 @@
 import { RotorError } from '../errors.ts'
 import { comingEpoch, type Epoch, epochEnd, epochStart } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
+import type { Order } from '../wire/requests.ts'
 import {
   ACCEPTS_NEXT,
   agentStragglers,
   FORGOT_DROPPED,
   HOLDS_NEW_LEAF,
+  KNOWS_ROOT,
   SERVES_ACTIVE,
   serverStragglers,
   TRUSTS_NEXT,
@@ -20,6 +22,7 @@ import { passOverAt, waive } from './hold.ts'
 import {
   activate,
   converge,
+  introduce,
   leftovers,
   prepare,
   publishBundle,
@@ -30,6 +33,7 @@ import {
 } from './moves.ts'
 import { MAX_AUTHORITIES } from './payloads.ts'
 import { retirement } from './retire.ts'
+import { comingRoot, hasSpareRoot, holdsNewestRoot, signingRoot, wantedRoot } from './roots.ts'
 import {
   endOf,
   hasEnded,
@@ -95,6 +99,8 @@ export function advance(
       return converging({ ...s, state })
     case 'withdrawing':
       return withdrawing({ ...s, state })
+    case 'introducing':
+      return introducing({ ...s, state })
   }
 }
 
@@ -102,6 +108,7 @@ function steady(s: In<'steady'>): Decision {
   if (hasEnded(s, s.state.active)) return startAgain(s)
   const why = prepareReason(s)
   const { ready, heldBackBy } = retirement(s)
+  if (why === null && s.state.order !== null) return changeRoot(s, s.state.order)
   if (why === null) {
     const reason = heldBackBy.length > 0 ? 'authority-still-needed' : 'not-due'
     return maintain(s) ?? wait(s, reason, heldBackBy, [prepareAt(s)])
@@ -114,6 +121,23 @@ function steady(s: In<'steady'>): Decision {
   // creating may fail for long (the root is offline): what can not wait goes first, the rest leaves with `prepare`
   const urgent = isStale(s) || ready.some((epoch) => hasEnded(s, epoch))
   return (urgent ? maintain(s) : null) ?? waitForAuthority(s)
+}
+
+/** A new root was ordered, and no rotation is due: those go first, because the root may take long to make. */
+function changeRoot(s: In<'steady'>, order: Order): Decision {
+  const root = comingRoot(s)
+  if (root !== null && root.notBefore <= s.now) return introduce(s, order, root)
+  const effects: Effect[] = root === null ? [{ kind: 'create-root', ...wantedRoot(s) }] : []
+  const moments = [prepareAt(s), root?.notBefore ?? s.now]
+  return maintain(s) ?? wait(s, 'root-not-created', [], moments, effects)
+}
+
+/** No key is made under the new root before everybody has it. When its own key is lost there is nothing to learn. */
+function introducing(s: In<'introducing'>): Decision {
+  const agents = holdsNewestRoot(s) ? agentStragglers(s, KNOWS_ROOT) : []
+  const waiver = waiverFor(s, agents)
+  if (waiver !== 'hold') return converge(s, waiver)
+  return maintain(s) ?? wait(s, 'agents-do-not-know-root', agents, [passOverAt(s)])
 }
 
 function distributing(s: In<'distributing'>): Decision {
@@ -163,20 +187,32 @@ function withdrawing(s: In<'withdrawing'>): Decision {
 function prepareReason(s: In<'steady'>): string | null {
   const { order, active, newest } = s.state
   const next = nextEpoch(s)
-  if (order !== null) return `prepare epoch ${next}: ordered by ${order.by}: ${order.reason}`
+  if (order?.kind === 'rotate') return `prepare epoch ${next}: ordered by ${order.by}: ${order.reason}`
   if (signerIsLost(s)) return `prepare epoch ${next}: the key of epoch ${active}, which signs, is lost`
   if (comingEpoch(s.schedule, s.now) <= newest) return null
   return `prepare epoch ${next}, which starts at ${formatInstant(epochStart(s.schedule, next))}`
 }
 
-/** Never an epoch that was used before, and never one that is over; epochs an issuer slept through are skipped. */
-const nextEpoch = (s: Situation): Epoch => Math.max(comingEpoch(s.schedule, s.now), s.state.newest + 1)
+/**
+ * Never an epoch that was used before, and never one that is over; epochs an issuer slept through are skipped, and one
+ * for which the store has an authority of another root than the one that signs now.
+ */
+function nextEpoch(s: Situation): Epoch {
+  let epoch = Math.max(comingEpoch(s.schedule, s.now), s.state.newest + 1)
+  while (isOfOtherRoot(s, epoch)) epoch += 1
+  return epoch
+}
+
+function isOfOtherRoot(s: Situation, epoch: Epoch): boolean {
+  const held = heldAuthority(s, epoch)
+  return held !== undefined && s.seen.signedBy[held.sha256] !== signingRoot(s)
+}
 
 const prepareAt = (s: Situation): Instant => epochStart(s.schedule, s.state.newest + 1) - s.schedule.lead
 
 /** At the start of its epoch; at once when it was ordered or nothing else can sign; before the old signer ends. */
 function activateAt(s: In<'distributing'>): Instant {
-  if (s.state.order !== null || signerIsLost(s)) return s.state.since
+  if (s.state.order?.kind === 'rotate' || signerIsLost(s)) return s.state.since
   return Math.min(epochStart(s.schedule, s.state.next), endOf(s, s.state.active) - s.schedule.lead)
 }
 
@@ -211,7 +247,14 @@ function waitForAuthority(s: Situation): Decision {
   if (held !== undefined) return wait(s, 'authority-not-created', [], [held.notBefore])
   const notBefore = Math.min(s.now, epochStart(s.schedule, epoch)) - s.schedule.lead
   const notAfter = epochEnd(s.schedule, epoch)
-  return wait(s, 'authority-not-created', [], [], [{ kind: 'create-authority', epoch, notBefore, notAfter }])
+  const root = signingRoot(s)
+  return wait(
+    s,
+    'authority-not-created',
+    [],
+    [],
+    [{ kind: 'create-authority', epoch, notBefore, notAfter, root }],
+  )
 }
 
 /** The signer has ended and nothing can follow it in order: see `restart`. */
@@ -230,7 +273,7 @@ const staleAt = (s: Situation): Instant => Date.parse(s.bundle.expiresAt) - s.sc
 /** A bundle that is due although the phase can not move; none with a signer that has ended, agents would refuse it. */
 function maintain(s: Situation): Decision | null {
   if (hasEnded(s, s.state.active)) return null
-  if (retirement(s).ready.length > 0) return retire(s)
+  if (retirement(s).ready.length > 0 || hasSpareRoot(s)) return retire(s)
   return isStale(s) ? refresh(s) : null
 }
 
@@ -268,6 +311,6 @@ function wait(
     reason,
     waitingFor,
     until: soonest(s.now, [...moments, ...retirement(s).moments, staleAt(s) + 1]),
-    effects: [...effects, ...leftovers(s.state, s.bundle.authorities, s.seen)],
+    effects: [...effects, ...leftovers(s.state, s.bundle, s.seen)],
   }
 }

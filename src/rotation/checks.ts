@@ -69,6 +69,9 @@ export const HOLDS_NEW_LEAF: readonly AgentCheck[] = [
 /** withdrawing may end: nobody trusts the dropped authority any more. */
 export const FORGOT_DROPPED: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOtherBundle, isSettled]
 
+/** introducing may end: everybody has the new root, in the bundle and, where it is the anchor, in the trust file. */
+export const KNOWS_ROOT: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOtherBundle, isSettled]
+
 // ---- servers
 
 const wasDialled: ListenerCheck = (_, listener) => (listener.proof === null ? 'no handshake was made' : null)

@@ -2,11 +2,22 @@
 import type { Epoch } from '../schedule.ts'
 import { formatInstant } from '../time.ts'
 import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
+import type { Order } from '../wire/requests.ts'
 import { waiverText } from './hold.ts'
-import { clip, following } from './payloads.ts'
+import { clip, following, rootsIn } from './payloads.ts'
 import { retirement, retireReason } from './retire.ts'
+import { holdsNewestRoot, remainingRoots, removalReason } from './roots.ts'
 import { endOf, hasEnded, type In, type Situation } from './situation.ts'
-import type { Decision, Effect, HeldAuthority, Move, Observations, RotationState, Waiver } from './state.ts'
+import type {
+  Decision,
+  Effect,
+  HeldAuthority,
+  HeldRoot,
+  Move,
+  Observations,
+  RotationState,
+  Waiver,
+} from './state.ts'
 
 type Moved = Extract<Decision, { kind: 'move' }>
 /** The part of a state that says where it stands. */
@@ -15,6 +26,7 @@ type Standing =
   | { readonly phase: 'distributing'; readonly active: Epoch; readonly next: Epoch }
   | { readonly phase: 'converging'; readonly active: Epoch; readonly previous: Epoch }
   | { readonly phase: 'withdrawing'; readonly active: Epoch; readonly dropped: Epoch }
+  | { readonly phase: 'introducing'; readonly active: Epoch }
 
 /** steady -> distributing: trust first. */
 export function prepare(s: In<'steady'>, next: HeldAuthority, why: string): Moved {
@@ -36,7 +48,7 @@ export function activate(s: In<'distributing'>, waiver: Waiver | null): Moved {
   })
 }
 
-/** distributing -> withdrawing: back out before the first use. The order, if there was one, ends with it. */
+/** distributing -> withdrawing: back out before the first use. A rotation that was ordered ends with it. */
 export function withdraw(s: In<'distributing'>, why: string): Moved {
   const { active, next } = s.state
   return enter(
@@ -46,7 +58,7 @@ export function withdraw(s: In<'distributing'>, why: string): Moved {
     `withdraw epoch ${next}: ${why}`,
     {
       authorities: s.bundle.authorities.filter((authority) => authority.epoch !== next),
-      order: null,
+      order: unlessRotation(s.state.order),
     },
   )
 }
@@ -66,37 +78,73 @@ export function restart(s: In<'steady'> | In<'distributing'>, fresh: HeldAuthori
   })
 }
 
-/** Authorities leave trust; the phase goes on. Its reason is the text that every move adds for them. */
+/**
+ * steady -> introducing: trust in a new root first. What is left of the order then is a rotation, and its authority
+ * will be the first one under that root.
+ */
+export function introduce(s: In<'steady'>, order: Order, root: HeldRoot): Moved {
+  const name = root.sha256.slice(0, 8)
+  const why = `introduce root ${name}: ordered by ${order.by}: ${order.reason}`
+  return enter(s, 'introduce', { phase: 'introducing', active: s.state.active }, why, {
+    authorities: s.bundle.authorities,
+    root,
+    order: { ...order, kind: 'rotate' },
+  })
+}
+
+/** Authorities leave trust, and roots that nothing needs any more; the phase goes on. Its reason is the text that every move adds for them. */
 export const retire = (s: Situation): Moved => stay(s, 'retire', '')
 
 /** The same trust again, before agents would refuse the bundle as too old; the phase goes on. */
 export const refresh = (s: Situation): Moved =>
   stay(s, 'refresh', `refresh: the bundle before is accepted until ${s.bundle.expiresAt} only`)
 
-/** converging or withdrawing -> steady. The bundle says it already, so none is published. */
-export function converge(s: In<'converging'> | In<'withdrawing'>, waiver: Waiver | null): Moved {
-  const { active } = s.state
-  const done =
-    s.state.phase === 'converging'
-      ? `converged on epoch ${active}`
-      : `epoch ${s.state.dropped} is withdrawn, epoch ${active} signs`
+/**
+ * converging, withdrawing or introducing -> steady. The bundle says it already, so none is published. What was ordered
+ * is done, but for a new root that waits for its turn, and for the rotation under a root that was just introduced.
+ */
+export function converge(
+  s: In<'converging'> | In<'withdrawing'> | In<'introducing'>,
+  waiver: Waiver | null,
+): Moved {
+  const { active, phase } = s.state
+  const goesOn = phase === 'introducing' && holdsNewestRoot(s)
   const to: RotationState = {
     ...carried(s.state),
     since: s.now,
-    order: null,
-    waivers: [],
+    order: goesOn ? s.state.order : unlessRotation(s.state.order),
+    waivers: goesOn ? withWaiver(s.state, waiver) : [],
     phaseVersion: s.state.version,
     phase: 'steady',
     active,
   }
-  const reason = clip(done + waiverText(waiver))
-  return { kind: 'move', move: 'converge', to, reason, effects: leftovers(to, s.bundle.authorities, s.seen) }
+  const reason = clip(doneReason(s) + waiverText(waiver))
+  return { kind: 'move', move: 'converge', to, reason, effects: leftovers(to, s.bundle, s.seen) }
 }
+
+function doneReason(s: In<'converging'> | In<'withdrawing'> | In<'introducing'>): string {
+  const { active } = s.state
+  if (s.state.phase === 'converging') return `converged on epoch ${active}`
+  if (s.state.phase === 'withdrawing') return `epoch ${s.state.dropped} is withdrawn, epoch ${active} signs`
+  const name = s.roots[0]?.slice(0, 8)
+  return holdsNewestRoot(s)
+    ? `root ${name} is introduced`
+    : `root ${name} is given up before its first use: its key is lost`
+}
+
+const withWaiver = ({ waivers }: RotationState, waiver: Waiver | null): Waiver[] =>
+  waiver === null ? waivers : [...waivers, waiver]
+
+/** The order when it is not a rotation, which ends here. */
+const unlessRotation = (order: Order | null): Order | null => (order?.kind === 'rotate' ? null : order)
 
 interface Changes {
   readonly authorities: readonly BundleAuthority[]
   readonly waiver?: Waiver | null
-  readonly order?: null
+  /** @default as it is */
+  readonly order?: Order | null
+  /** A new root. */
+  readonly root?: HeldRoot
 }
 
 /** A move into a phase. Whatever may retire leaves with the same bundle. */
@@ -104,8 +152,8 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
   const { state } = s
   const signerEnded = standing.active !== state.active && hasEnded(s, state.active)
   const gone = [...retirement(s).ready, ...(signerEnded ? [state.active] : [])]
-  const content = publishing(s, standing.active, changes.authorities, gone, why)
-  const { waiver = null } = changes
+  const { waiver = null, order = state.order, root = null } = changes
+  const content = publishing(s, standing.active, changes.authorities, gone, why, root)
   const replaced =
     standing.active === state.active
       ? state.replaced
@@ -117,11 +165,12 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
     digest: content.digest,
     version: content.version,
     since: s.now,
-    order: changes.order === null ? null : state.order,
-    waivers: waiver === null ? state.waivers : [...state.waivers, waiver],
+    order,
+    waivers: withWaiver(state, waiver),
     phaseVersion: content.version,
     newest: Math.max(state.newest, ...content.authorities.map((authority) => authority.epoch)),
     replaced: only(replaced, content.authorities),
+    newestRoot: Math.max(state.newestRoot, root?.number ?? 0),
   }
   return moved(s, move, to, content)
 }
@@ -146,6 +195,7 @@ interface Publication {
   readonly version: number
   readonly reason: string
   readonly authorities: readonly BundleAuthority[]
+  readonly roots: readonly string[]
 }
 
 function publishing(
@@ -154,11 +204,14 @@ function publishing(
   before: readonly BundleAuthority[],
   gone: readonly Epoch[],
   why: string,
+  root: HeldRoot | null = null,
 ): Publication {
   const authorities = before.filter((authority) => !gone.includes(authority.epoch))
-  const retiring = retireReason(s, gone)
-  const reason = clip([why, retiring].filter((part) => part !== '').join('; '))
-  return { ...following(s.state, s.bundle, { epoch, authorities, reason }, s.now), reason, authorities }
+  const roots = remainingRoots(s, authorities, root)
+  const leaving = [retireReason(s, gone), removalReason(s, roots)]
+  const reason = clip([why, ...leaving].filter((part) => part !== '').join('; '))
+  const content = { epoch, authorities, roots, reason }
+  return { ...following(s.state, s.bundle, content, s.now), ...content }
 }
 
 const moved = (s: Situation, move: Move, to: RotationState, content: Publication): Moved => ({
@@ -166,7 +219,7 @@ const moved = (s: Situation, move: Move, to: RotationState, content: Publication
   move,
   to,
   reason: content.reason,
-  effects: [publishBundle(to), ...leftovers(to, content.authorities, s.seen)],
+  effects: [publishBundle(to), ...leftovers(to, content, s.seen)],
 })
 
 export const publishBundle = (state: RotationState): Effect => ({
@@ -175,23 +228,29 @@ export const publishBundle = (state: RotationState): Effect => ({
 })
 
 /**
- * Keys of authorities that were in a bundle and are not any more. Because an epoch is never used twice, this set only
- * grows: an issuer that works with an old state can not delete a key that a newer state needs.
+ * Keys of authorities and roots that were in a bundle and are not any more. Because an epoch or the number of a root is
+ * never used twice, this set only grows: an issuer that works with an old state can not delete a key that a newer
+ * state needs.
  */
-export const leftovers = (
+export function leftovers(
   state: RotationState,
-  authorities: readonly BundleAuthority[],
+  bundle: { readonly authorities: readonly BundleAuthority[]; readonly roots: readonly string[] },
   seen: Observations,
-): Effect[] =>
-  seen.held
-    .map((authority) => authority.epoch)
-    .filter((epoch) => epoch <= state.newest && !authorities.some((authority) => authority.epoch === epoch))
-    .map((epoch) => ({ kind: 'delete-authority', epoch }))
+): Effect[] {
+  const trusted = new Set(rootsIn(bundle))
+  const authorities = seen.held
+    .filter(({ epoch }) => epoch <= state.newest && !bundle.authorities.some((a) => a.epoch === epoch))
+    .map(({ epoch }): Effect => ({ kind: 'delete-authority', epoch }))
+  const roots = seen.roots
+    .filter(({ number, sha256 }) => number <= state.newestRoot && !trusted.has(sha256))
+    .map(({ number }): Effect => ({ kind: 'delete-root', number }))
+  return [...authorities, ...roots]
+}
 
 /** What every state carries on; where it stands is written anew. */
 function carried(state: RotationState) {
-  const { v, domain, fence, payload, digest, version, newest, replaced } = state
-  return { v, domain, fence, payload, digest, version, newest, replaced }
+  const { v, domain, fence, payload, digest, version, newest, replaced, newestRoot } = state
+  return { v, domain, fence, payload, digest, version, newest, replaced, newestRoot }
 }
 
 const entry = (authority: HeldAuthority, status: AuthorityStatus): BundleAuthority => ({

@@ -3,6 +3,7 @@ import { encodePayload, payloadDigest } from '../bundle/payload.ts'
 import { RotorError } from '../errors.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
+import { pemSha256 } from '../trust/pem.ts'
 import { type BundleAuthority, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
 import { decodeRecord } from '../wire/record.ts'
 import type { RotationState } from './state.ts'
@@ -46,10 +47,15 @@ export function bootstrap({ domain, payload, fence }: Genesis, now: Instant): Ro
     phaseVersion: 1,
     newest: bundle.epoch,
     replaced: {},
+    newestRoot: 1,
     phase: 'steady',
     active: bundle.epoch,
   }
 }
+
+/** SHA-256 of each root, in the order of the bundle. Throws ERR_RECORD_INVALID. */
+export const rootsIn = ({ roots }: { readonly roots: readonly string[] }): string[] =>
+  roots.map((root, i) => pemSha256(root, `rotation state: root ${i + 1}`, 'ERR_RECORD_INVALID'))
 
 /** The payload of a state, parsed. Throws ERR_RECORD_INVALID when the two contradict each other. */
 export function bundleOf(state: RotationState): BundlePayload {
@@ -67,6 +73,9 @@ export function bundleOf(state: RotationState): BundlePayload {
   if (state.phase === 'distributing' && !epochs.includes(state.next)) {
     problems.push(`next: expected an epoch of the bundle (${epochs.join(', ')}), found ${state.next}`)
   }
+  if (state.phase === 'introducing' && bundle.roots.length < 2) {
+    problems.push(`roots: expected the new one and one that signs, found ${bundle.roots.length}`)
+  }
   if (Math.max(...epochs) > state.newest) {
     problems.push(`newest: expected ${Math.max(...epochs)} or more, found ${state.newest}`)
   }
@@ -80,6 +89,8 @@ export interface Content {
   /** The signing epoch. */
   readonly epoch: Epoch
   readonly authorities: readonly BundleAuthority[]
+  /** PEM, newest first. */
+  readonly roots: readonly string[]
   readonly reason: string
 }
 
@@ -99,6 +110,7 @@ export function following(
     expiresAt: formatInstant(now + bundle.schedule.validity),
     reason: clip(content.reason),
     authorities: content.authorities.toSorted((a, b) => a.epoch - b.epoch),
+    roots: [...content.roots],
   }
   const problems = unfit(next)
   if (problems.length > 0) {
@@ -108,7 +120,7 @@ export function following(
   return { payload, digest: payloadDigest(payload), version: next.version }
 }
 
-/** What agents would refuse in this list of authorities, as far as epochs and statuses tell. */
+/** What agents would refuse in these lists, as far as epochs, statuses and numbers tell. */
 function unfit(bundle: BundlePayload): string[] {
   const problems: string[] = []
   const epochs = bundle.authorities.map((authority) => authority.epoch)
@@ -117,6 +129,7 @@ function unfit(bundle: BundlePayload): string[] {
   if (epochs.length > MAX_AUTHORITIES) {
     problems.push(`authorities: expected at most ${MAX_AUTHORITIES}, found ${epochs.length}`)
   }
+  if (bundle.roots.length === 0) problems.push('roots: expected at least one, found none')
   const signing = bundle.authorities.filter((authority) => authority.status === 'active')
   if (signing.length !== 1 || signing[0]?.epoch !== bundle.epoch) {
     const found = signing.map((authority) => authority.epoch).join(', ') || 'none'

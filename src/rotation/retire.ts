@@ -19,6 +19,7 @@ function standing(s: Situation): Epoch[] {
       return [state.active, state.previous]
     case 'steady':
     case 'withdrawing':
+    case 'introducing':
       return [state.active]
   }
 }

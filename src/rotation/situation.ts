@@ -2,7 +2,7 @@
 import { type Epoch, epochEnd, type Schedule } from '../schedule.ts'
 import type { Duration, Instant } from '../time.ts'
 import { type BundlePayload, scheduleOf } from '../wire/bundle.ts'
-import { bundleOf } from './payloads.ts'
+import { bundleOf, rootsIn } from './payloads.ts'
 import type { HeldAuthority, Observations, RotationPolicy, RotationState } from './state.ts'
 
 export interface Situation<S extends RotationState = RotationState> {
@@ -10,6 +10,8 @@ export interface Situation<S extends RotationState = RotationState> {
   /** The payload of the state, parsed. */
   readonly bundle: BundlePayload
   readonly schedule: Schedule
+  /** SHA-256 of each root of the bundle, in its order: the newest first. */
+  readonly roots: readonly string[]
   readonly seen: Observations
   /** With its defaults filled in. */
   readonly policy: Required<{ readonly [K in keyof RotationPolicy]: NonNullable<RotationPolicy[K]> }>
@@ -33,6 +35,7 @@ export function situation<S extends RotationState>(
     state,
     bundle,
     schedule,
+    roots: rootsIn(bundle),
     seen,
     policy: {
       goOnBelow: duration('goOnBelow', policy.goOnBelow, 1.5 * schedule.epochDuration),

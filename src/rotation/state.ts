@@ -7,6 +7,8 @@
  *     |  +--- retire ---+         |                        |                          nobody needs leaves trust,
  *     +-----------------+         +-- withdraw --> withdrawing --> steady              with any of the moves)
  *
+ *   steady -- introduce --> introducing -- converge --> steady, and then the ordered rotation: a new root
+ *
  * `refresh` and `retire` publish without leaving the phase. `restart` (from steady or distributing to converging)
  * begins again with a new authority when the signing one has ended and nothing is left to keep.
  *
@@ -51,6 +53,8 @@ const common = {
   newest: z.int(),
   /** For each trusted authority that no longer signs, by epoch: when and with which version it stopped. */
   replaced: z.record(z.string(), replacement),
+  /** The highest number of a root that was ever in a bundle; the root of the founding is 1. */
+  newestRoot: z.int().positive().default(1),
 }
 
 /** Stored in the state bucket, key `rotation`, written by compare-and-set only. */
@@ -62,6 +66,8 @@ export const rotationState = z.discriminatedUnion('phase', [
   z.object({ ...common, phase: z.literal('converging'), active: z.int(), previous: z.int() }),
   /** `dropped` left the bundle before it ever signed; agents are forgetting it. */
   z.object({ ...common, phase: z.literal('withdrawing'), active: z.int(), dropped: z.int() }),
+  /** The first root of the bundle is new and signs nothing; agents are learning it. */
+  z.object({ ...common, phase: z.literal('introducing'), active: z.int() }),
 ])
 
 export type RotationState = z.infer<typeof rotationState>
@@ -72,6 +78,17 @@ export type Waiver = z.infer<typeof waiver>
 export interface HeldAuthority {
   readonly epoch: Epoch
   /** PEM, one certificate. */
+  readonly certificate: string
+  readonly sha256: string
+  readonly notBefore: Instant
+  readonly notAfter: Instant
+}
+
+/** A root as the issuer's key store holds it. */
+export interface HeldRoot {
+  /** 1 for the root of the founding; each new one has the next. */
+  readonly number: number
+  /** PEM, one certificate, as `encodePem` writes it. */
   readonly certificate: string
   readonly sha256: string
   readonly notBefore: Instant
@@ -150,6 +167,10 @@ export interface ObservedConnections {
 export interface Observations {
   /** Authorities with a key in the store. */
   readonly held: readonly HeldAuthority[]
+  /** Roots with a key in the store. */
+  readonly roots: readonly HeldRoot[]
+  /** Which root signed which authority, held or trusted: SHA-256 to SHA-256. */
+  readonly signedBy: Readonly<Record<string, string>>
   /** Version of the newest bundle on the stream; 0 when there is none. */
   readonly published: number
   /** Every agent registered in the domain and not marked gone; status null when it never reported. */
@@ -168,6 +189,17 @@ export type Effect =
       readonly epoch: Epoch
       readonly notBefore: Instant
       readonly notAfter: Instant
+      /** SHA-256 of the root that is to sign it. */
+      readonly root: string
+    }
+  /** Make the key of a root of its own, unless the store has this number. */
+  | {
+      readonly kind: 'create-root'
+      readonly number: number
+      readonly notBefore: Instant
+      readonly notAfter: Instant
+      /** With which root, by SHA-256, they sign each other's key, and until when; null for not at all. */
+      readonly cross: { readonly root: string; readonly notAfter: Instant } | null
     }
   /** Put the payload of the state on the stream, unless it is there. */
   | { readonly kind: 'publish-bundle'; readonly version: number }
@@ -175,12 +207,22 @@ export type Effect =
   | { readonly kind: 'probe-servers'; readonly epoch: Epoch }
   /** Delete the key of an authority that left the bundle. */
   | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
+  /** Delete the key of a root that left the bundle. */
+  | { readonly kind: 'delete-root'; readonly number: number }
 
 /**
- * converge ends converging and withdrawing. refresh publishes the same content again before the bundle gets too old.
+ * converge ends converging, withdrawing and introducing. refresh publishes the same content again before the bundle gets too old.
  * restart: see the diagram.
  */
-export type Move = 'prepare' | 'activate' | 'converge' | 'retire' | 'withdraw' | 'refresh' | 'restart'
+export type Move =
+  | 'prepare'
+  | 'activate'
+  | 'converge'
+  | 'retire'
+  | 'withdraw'
+  | 'refresh'
+  | 'restart'
+  | 'introduce'
 
 /** Why a rotation waits. */
 export type WaitReason =
@@ -194,6 +236,8 @@ export type WaitReason =
   | 'servers-not-reissued'
   | 'agents-still-trust'
   | 'authority-still-needed'
+  | 'root-not-created'
+  | 'agents-do-not-know-root'
 
 /** One node a rotation waits for, and what is missing, in words. */
 export interface Straggler {

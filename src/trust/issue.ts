@@ -8,22 +8,20 @@ import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { type Certificate, encodedSubject } from './certificate.ts'
 import { keyMatches, USAGE } from './chain.ts'
-import type { KeyPair } from './keys.ts'
+import { bitString, der, sequence, TAG, tagged, wrapped } from './der.ts'
+import { AUTHORITY_KEY_ID, SUBJECT_KEY_ID, writeExtension } from './extensions.ts'
+import { encodeKey, type KeyPair } from './keys.ts'
 import {
-  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
-  cryptoKey,
   ExtendedKeyUsageExtension,
   type Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
-  Name,
-  SubjectKeyIdentifierExtension,
-  signingAlgorithm,
-  X509CertificateGenerator,
 } from './library.ts'
-import { isEmpty, type Names, writeNames, writeSubject } from './names.ts'
+import { assertPermitted, NAME_CONSTRAINTS, type Permitted, writePermitted } from './name-constraints.ts'
+import { isEmpty, type Names, NO_NAMES, SUBJECT_ALT_NAME, writeNames, writeSubject } from './names.ts'
 import { encodePem } from './pem.ts'
+import { signBytes, signingAlgorithm } from './signature.ts'
 
 export interface KeyedCertificate {
   readonly certificate: Certificate
@@ -38,11 +36,15 @@ export interface Window {
 export interface RootOptions extends Window {
   readonly domain: string
   readonly keyPair: KeyPair
+  /** @default 2 */
+  readonly pathLength?: number
 }
 
-export interface AuthorityOptions extends RootOptions {
+export interface AuthorityOptions extends Omit<RootOptions, 'pathLength'> {
   readonly epoch: Epoch
   readonly root: KeyedCertificate
+  /** What it may certify (name constraints). @default every name */
+  readonly permitted?: Permitted | undefined
 }
 
 export interface LeafOptions extends Window {
@@ -51,10 +53,20 @@ export interface LeafOptions extends Window {
   /** At most 64 characters. */
   readonly commonName: string
   readonly names: Names
+  /** What it is for. @default both */
+  readonly usages?: readonly (keyof typeof USAGE)[]
 }
 
-/** A self-signed root in PEM. It may sign authorities, and they only leaves. */
-export async function issueRoot({ domain, keyPair, notBefore, notAfter }: RootOptions): Promise<string> {
+export interface CrossOptions extends Window {
+  /** Whose name and key. */
+  readonly subject: Certificate
+  /** Who signs it. */
+  readonly root: KeyedCertificate
+}
+
+/** A self-signed root in PEM. It may sign authorities, they only leaves; and the key of another root, as `issueCross` does. */
+export async function issueRoot(options: RootOptions): Promise<string> {
+  const { domain, keyPair, notBefore, notAfter, pathLength = CROSS_PATH_LENGTH } = options
   const spki = encodeKey(keyPair.publicKey)
   const subject = writeSubject(fitted(domain, ` root ${suffix(spki)}`), domain)
   return await issue({
@@ -64,7 +76,33 @@ export async function issueRoot({ domain, keyPair, notBefore, notAfter }: RootOp
     privateKey: keyPair.privateKey,
     notBefore,
     notAfter,
-    extensions: [new BasicConstraintsExtension(true, 1, true), CA_USAGE, subjectKeyId(spki)],
+    extensions: [constraints(pathLength), CA_USAGE, subjectKeyId(spki)],
+  })
+}
+
+/**
+ * The name and key of one root, signed by another one, in PEM: whoever trusts only that one verifies what the first one
+ * signed (RFC 4949, cross-certificate). It ends with both at the latest. Throws ERR_SIGN_REFUSED when the path length
+ * of the signer leaves no room for it and an authority below it.
+ */
+export async function issueCross({ subject, root, ...window }: CrossOptions): Promise<string> {
+  const { pathLength } = root.certificate
+  if (pathLength !== null && pathLength < CROSS_PATH_LENGTH) {
+    throw new RotorError(
+      'ERR_SIGN_REFUSED',
+      `"${root.certificate.subject}": expected a path length of ${CROSS_PATH_LENGTH} or more to sign another root, found ${pathLength}`,
+    )
+  }
+  const { name, authorityKeyId } = issuerOf(root)
+  const spki = encodeKey(subject.publicKey)
+  return await issue({
+    subject: Buffer.from(encodedSubject(subject)),
+    issuer: name,
+    spki,
+    privateKey: root.privateKey,
+    notBefore: Math.max(window.notBefore, root.certificate.notBefore),
+    notAfter: Math.min(window.notAfter, root.certificate.notAfter, subject.notAfter),
+    extensions: [CROSS_CONSTRAINTS, CA_USAGE, subjectKeyId(spki), ...authorityKeyId],
   })
 }
 
@@ -73,9 +111,10 @@ export async function issueRoot({ domain, keyPair, notBefore, notAfter }: RootOp
  * a second try has another name. It ends with the root at the latest.
  */
 export async function issueAuthority(options: AuthorityOptions): Promise<string> {
-  const { domain, epoch, keyPair, root, notBefore } = options
+  const { domain, epoch, keyPair, root, notBefore, permitted = NO_NAMES } = options
   const notAfter = Math.min(options.notAfter, root.certificate.notAfter)
   const spki = encodeKey(keyPair.publicKey)
+  const limits = writePermitted(permitted)
   const { name, authorityKeyId } = issuerOf(root)
   return await issue({
     subject: writeSubject(fitted(domain, ` authority epoch ${epoch} ${suffix(spki)}`), domain),
@@ -85,8 +124,9 @@ export async function issueAuthority(options: AuthorityOptions): Promise<string>
     notBefore,
     notAfter,
     extensions: [
-      new BasicConstraintsExtension(true, 0, true),
+      AUTHORITY_CONSTRAINTS,
       CA_USAGE,
+      ...(limits === null ? [] : [writeExtension(NAME_CONSTRAINTS, limits, true)]),
       subjectKeyId(spki),
       ...authorityKeyId,
     ],
@@ -95,10 +135,12 @@ export async function issueAuthority(options: AuthorityOptions): Promise<string>
 
 /**
  * A leaf in PEM (without its chain), for TLS servers and clients. Its window is cut to that of the authority.
- * Throws ERR_SIGN_REFUSED when nothing is left of the window or a name can not stand in a certificate.
+ * Throws ERR_SIGN_REFUSED when nothing is left of the window, or for a name that can not stand in a certificate or is
+ * outside of the name constraints of the authority.
  */
 export async function issueLeaf(options: LeafOptions): Promise<string> {
   const { authority, publicKey, commonName, names } = options
+  assertPermitted(names, authority.certificate)
   const { name, authorityKeyId } = issuerOf(authority)
   const spki = encodeKey(publicKey)
   return await issue({
@@ -111,20 +153,28 @@ export async function issueLeaf(options: LeafOptions): Promise<string> {
     extensions: [
       NO_CA,
       publicKey.asymmetricKeyType === 'rsa' ? RSA_USAGE : LEAF_USAGE,
-      TLS_USAGES,
-      ...(isEmpty(names) ? [] : [encoded(() => writeNames(names))]),
+      usagesExtension(options.usages),
+      ...(isEmpty(names)
+        ? []
+        : [
+            writeExtension(
+              SUBJECT_ALT_NAME,
+              encoded(() => writeNames(names)),
+            ),
+          ]),
       subjectKeyId(spki),
       ...authorityKeyId,
     ],
   })
 }
 
+/** All in DER. */
 interface Parts extends Window {
-  readonly subject: Name
-  readonly issuer: Name
+  readonly subject: Buffer
+  readonly issuer: Buffer
   readonly spki: Buffer
   readonly privateKey: KeyObject
-  readonly extensions: Extension[]
+  readonly extensions: readonly Buffer[]
 }
 
 async function issue(parts: Parts): Promise<string> {
@@ -136,55 +186,80 @@ async function issue(parts: Parts): Promise<string> {
       `expected a certificate window with a start before its end, found ${formatInstant(notBefore)} to ${formatInstant(notAfter)}`,
     )
   }
-  const made = await X509CertificateGenerator.create({
-    serialNumber: serialNumber(),
-    subject: parts.subject,
-    issuer: parts.issuer,
-    notBefore: new Date(notBefore),
-    notAfter: new Date(notAfter),
-    publicKey: parts.spki,
-    signingKey: cryptoKey(parts.privateKey),
-    signingAlgorithm: signingAlgorithm(parts.privateKey),
-    extensions: parts.extensions,
-  })
-  return encodePem('CERTIFICATE', Buffer.from(made.rawData))
+  const { der: algorithm } = signingAlgorithm(parts.privateKey)
+  const signedPart = sequence(
+    VERSION_3,
+    der(TAG.integer, serialNumber()),
+    algorithm,
+    parts.issuer,
+    sequence(time(notBefore), time(notAfter)),
+    parts.subject,
+    parts.spki,
+    der(wrapped(3), sequence(...parts.extensions)),
+  )
+  const signature = await signBytes(signedPart, parts.privateKey)
+  return encodePem('CERTIFICATE', sequence(signedPart, algorithm, bitString(signature)))
 }
 
-/**
- * 126 random bits in hex. The first byte is 01xxxxxx: positive, and always 16 bytes (RFC 5280 4.1.2.2 allows 20);
- * without a number the library takes 16 random bytes, which in DER are one more or fewer at times.
- */
-function serialNumber(): string {
+/** RFC 5280 4.1.2.1: version 3 has the number 2. */
+const VERSION_3 = der(wrapped(0), der(TAG.integer, Buffer.of(2)))
+
+/** RFC 5280 4.1.2.5: UTCTime has two digits for the year and is for 1950 to 2049. */
+function time(instant: Instant): Buffer {
+  const text = `${formatInstant(instant).replace(/\.\d+|\D/g, '')}Z`
+  const year = Number(text.slice(0, 4))
+  return year >= 1950 && year < 2050
+    ? der(TAG.utcTime, Buffer.from(text.slice(2)))
+    : der(TAG.generalizedTime, Buffer.from(text))
+}
+
+/** 126 random bits. The first byte is 01xxxxxx: positive, and always 16 bytes (RFC 5280 4.1.2.2 allows 20). */
+function serialNumber(): Buffer {
   const bytes = randomBytes(16)
   bytes.writeUInt8((bytes.readUInt8() & 0x3f) | 0x40)
-  return bytes.toString('hex')
+  return bytes
 }
 
-const encodeKey = (publicKey: KeyObject): Buffer => publicKey.export({ type: 'spki', format: 'der' })
-
 /** 160 bits of SHA-256 over the SubjectPublicKeyInfo (RFC 7093 section 2, method 4; RFC 5280 leaves it open). */
-const keyId = (spki: Buffer): string => createHash('sha256').update(spki).digest('hex').slice(0, 40)
+const keyId = (spki: Buffer): Buffer => createHash('sha256').update(spki).digest().subarray(0, 20)
 
-const suffix = (spki: Buffer): string => keyId(spki).slice(0, 8)
+const suffix = (spki: Buffer): string => keyId(spki).toString('hex').slice(0, 8)
 
 /** The common name with its end whole: ub-common-name is 64, and a domain alone may have 63. */
 const fitted = (domain: string, end: string): string => domain.slice(0, 64 - end.length) + end
 
-// Extensions that many certificates share are made once: each one is encoded and parsed by the library.
-const NO_CA = new BasicConstraintsExtension(false, undefined, true)
-const CA_USAGE = new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true)
-const LEAF_USAGE = new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true)
+// Extensions that many certificates share are encoded once, by the library.
+const shared = (extension: Extension): Buffer => Buffer.from(extension.rawData)
+/** Between a root and a leaf stand an authority and, while another root follows this one, a cross-certificate. */
+export const CROSS_PATH_LENGTH = 2
+const constraints = (pathLength: number): Buffer =>
+  shared(new BasicConstraintsExtension(true, pathLength, true))
+const CROSS_CONSTRAINTS = constraints(CROSS_PATH_LENGTH - 1)
+const AUTHORITY_CONSTRAINTS = constraints(0)
+const NO_CA = shared(new BasicConstraintsExtension(false, undefined, true))
+const CA_USAGE = shared(new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true))
+const LEAF_USAGE = shared(new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true))
 /** RSA key exchange (TLS 1.2) also wants keyEncipherment. */
-const RSA_USAGE = new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true)
-const TLS_USAGES = new ExtendedKeyUsageExtension([USAGE.serverAuth, USAGE.clientAuth])
+const RSA_USAGE = shared(
+  new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true),
+)
+const TLS_USAGES = shared(new ExtendedKeyUsageExtension([USAGE.serverAuth, USAGE.clientAuth]))
 
-const subjectKeyId = (spki: Buffer): Extension => new SubjectKeyIdentifierExtension(keyId(spki))
+/** extendedKeyUsage with these; both are encoded already. */
+function usagesExtension(usages: LeafOptions['usages'] = ['serverAuth', 'clientAuth']): Buffer {
+  const wanted = [...new Set(usages)].map((usage) => USAGE[usage])
+  return wanted.length === 2 ? TLS_USAGES : shared(new ExtendedKeyUsageExtension(wanted))
+}
+
+const subjectKeyId = (spki: Buffer): Buffer =>
+  writeExtension(SUBJECT_KEY_ID, der(TAG.octetString, keyId(spki)))
 
 interface Issuer {
   readonly privateKey: KeyObject
-  readonly name: Name
+  /** Encoded. */
+  readonly name: Buffer
   /** Names the key by the issuer's own subjectKeyId, if it has one: RFC 5280 4.2.1.1 wants them equal. */
-  readonly authorityKeyId: readonly Extension[]
+  readonly authorityKeyId: readonly Buffer[]
 }
 
 /** Issuers whose key was found to match: looked at once, not for every leaf. */
@@ -202,8 +277,9 @@ function issuerOf({ certificate, privateKey }: KeyedCertificate): Issuer {
   const id = certificate.subjectKeyId
   const issuer = {
     privateKey,
-    name: new Name(encodedSubject(certificate)),
-    authorityKeyId: id === null ? [] : [new AuthorityKeyIdentifierExtension(id)],
+    name: Buffer.from(encodedSubject(certificate)),
+    authorityKeyId:
+      id === null ? [] : [writeExtension(AUTHORITY_KEY_ID, sequence(der(tagged(0), Buffer.from(id, 'hex'))))],
   }
   issuers.set(certificate, issuer)
   return issuer

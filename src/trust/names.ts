@@ -1,12 +1,6 @@
 /** The names in a certificate or request: SubjectAltName (RFC 5280 4.2.1.6) and the subject (4.1.2.6). */
 import { isIP } from 'node:net'
-import {
-  Extension,
-  GeneralNames,
-  type JsonGeneralNames,
-  Name,
-  type SubjectAlternativeNameExtension,
-} from './library.ts'
+import { DerReader, der, sequence, TAG, tagged } from './der.ts'
 
 export interface Names {
   readonly dns: readonly string[]
@@ -16,37 +10,45 @@ export interface Names {
 
 export const NO_NAMES: Names = { dns: [], ip: [], uri: [] }
 
-const SUBJECT_ALT_NAME = '2.5.29.17'
+export const SUBJECT_ALT_NAME = '2.5.29.17'
+
+/** GeneralName: dNSName [2], uniformResourceIdentifier [6], iPAddress [7]. */
+const DNS = tagged(2)
+const URI = tagged(6)
+const IP = tagged(7)
+/** otherName [0], rfc822Name [1], x400Address [3], directoryName [4], ediPartyName [5], registeredID [8]. */
+const OTHERS: ReadonlySet<number> = new Set([0xa0, 0x81, 0xa3, 0xa4, 0xa5, 0x88])
 
 /**
- * The DNS, IP and URI names of an extension; other kinds are passed over. IPs in RFC 5952 form. Throws SyntaxError
- * for bytes that another reader could take for another name.
+ * The DNS, IP and URI names in the value of a SubjectAltName extension; other kinds are passed over. IPs in RFC 5952
+ * form. Throws SyntaxError for bytes that another reader could take for another name.
  */
-export function readNames(extension: SubjectAlternativeNameExtension): Names {
+export function readNames(value: Uint8Array): Names {
   const names = { dns: [] as string[], ip: [] as string[], uri: [] as string[] }
-  for (const { type, value } of extension.names.items) {
-    if (type === 'dns') names.dns.push(assertAscii(value))
-    else if (type === 'url') names.uri.push(assertAscii(value))
-    else if (type === 'ip') {
-      if (isIP(value) === 0) throw new SyntaxError('expected an IP address of 4 or 16 bytes')
-      names.ip.push(value)
-    }
-  }
-  if (!Buffer.from(extension.names.rawData).equals(Buffer.from(extension.value))) {
-    throw new SyntaxError('expected the names in DER')
+  const reader = new DerReader(value, 'subjectAltName')
+  const list = reader.sequence()
+  reader.end()
+  while (list.more) {
+    const { tag, content } = list.any()
+    if (tag === DNS) names.dns.push(assertAscii(content))
+    else if (tag === URI) names.uri.push(assertAscii(content))
+    else if (tag === IP) names.ip.push(readIp(content))
+    else if (!OTHERS.has(tag)) throw new SyntaxError('expected names of the kinds of RFC 5280')
   }
   return names
 }
 
-/** A SubjectAltName extension. Throws TypeError for a name that is no DNS name, IP address or absolute URI. */
-export function writeNames(names: Names): Extension {
+/**
+ * The value of a SubjectAltName extension. Throws TypeError for a name that is no DNS name, IP address or absolute
+ * URI.
+ */
+export function writeNames(names: Names): Buffer {
   assertNames(names)
-  const list: JsonGeneralNames = [
-    ...names.dns.map((value) => ({ type: 'dns' as const, value })),
-    ...names.ip.map((address) => ({ type: 'ip' as const, value: canonicalIp(address) })),
-    ...names.uri.map((value) => ({ type: 'url' as const, value })),
-  ]
-  return new Extension(SUBJECT_ALT_NAME, false, new GeneralNames(list).rawData)
+  return sequence(
+    ...names.dns.map((name) => der(DNS, Buffer.from(name, 'latin1'))),
+    ...names.ip.map((address) => der(IP, writeIp(address))),
+    ...names.uri.map((name) => der(URI, Buffer.from(name, 'latin1'))),
+  )
 }
 
 /** Throws TypeError for a name that can not stand in a certificate. */
@@ -68,12 +70,34 @@ const noName = (what: string, text: string): TypeError =>
   new TypeError(`expected a ${what}, found ${JSON.stringify(text)}`)
 
 /** A NUL or a control character ends a name in some readers. */
-function assertAscii(text: string): string {
+function assertAscii(bytes: Buffer): string {
+  const text = bytes.toString('latin1')
   if (!/^[\x20-\x7e]*$/.test(text)) throw new SyntaxError('expected printable ASCII in a name')
   return text
 }
 
-/** Also one with a zone (`fe80::1%eth0`) is none. The library takes IPv6 addresses with groups in hex only. */
+export function readIp(bytes: Buffer): string {
+  if (bytes.length === 4) return bytes.join('.')
+  if (bytes.length !== 16) throw new SyntaxError('expected an IP address of 4 or 16 bytes')
+  return canonicalIp(bytes.toString('hex').replace(/.{4}(?=.)/g, '$&:'))
+}
+
+export function writeIp(address: string): Buffer {
+  const text = canonicalIp(address)
+  if (isIP(text) === 4) return Buffer.from(text.split('.').map(Number))
+  const [head = '', tail = ''] = text.split('::').map(hexGroups)
+  return Buffer.from(head + '0'.repeat(32 - head.length - tail.length) + tail, 'hex')
+}
+
+const hexGroups = (text: string): string =>
+  text === ''
+    ? ''
+    : text
+        .split(':')
+        .map((group) => group.padStart(4, '0'))
+        .join('')
+
+/** Also one with a zone (`fe80::1%eth0`) is none. */
 function canonicalIp(address: string): string {
   const version = address.includes('%') ? 0 : isIP(address)
   if (version === 0) throw new TypeError(`expected an IP address, found ${JSON.stringify(address)}`)
@@ -84,25 +108,50 @@ function canonicalIp(address: string): string {
 /** ub-common-name and ub-organization-name (RFC 5280 appendix A.1). */
 const MAX_NAME = 64
 
-/** A subject: common name, then organisation. Throws TypeError when one is empty, too long or not printable. */
-export function writeSubject(commonName: string, organization?: string): Name {
-  // Values as objects: the library would take a plain string apart ("#", quotes, escapes).
-  return new Name([
-    { CN: [{ utf8String: assertText(commonName) }] },
-    ...(organization === undefined ? [] : [{ O: [{ utf8String: assertText(organization) }] }]),
-  ])
+/** id-at-commonName and id-at-organizationName. */
+const COMMON_NAME = '2.5.4.3'
+const attribute = (id: number, text: string, tag: number = TAG.utf8String): Buffer =>
+  der(TAG.set, sequence(Buffer.of(TAG.objectId, 3, 0x55, 4, id), der(tag, Buffer.from(assertText(text)))))
+
+/**
+ * A subject in DER: common name, then organisation, as UTF8String (RFC 5280 4.1.2.4). Throws TypeError when one is
+ * empty, too long or not printable.
+ */
+export function writeSubject(commonName: string, organization?: string): Buffer {
+  return sequence(
+    attribute(3, commonName),
+    ...(organization === undefined ? [] : [attribute(10, organization)]),
+  )
 }
 
-/** The common name of a subject, "" without one. Throws SyntaxError or TypeError when it is broken. */
-export function readCommonName(subject: Name): string {
-  const [text, ...others] = subject.getField('CN')
-  if (text === undefined) return ''
-  if (others.length > 0) throw new SyntaxError('expected one common name')
-  // JSON has a value that is no text as "#" and hex, where the field has the hex alone.
-  if (subject.toJSON().find(({ CN }) => CN !== undefined)?.CN?.[0] !== text) {
-    throw new SyntaxError('expected the common name as text')
+/** Is this subject, in DER, the common name and nothing else? Others write it as PrintableString where they can. */
+export const isOnlyCommonName = (subject: Buffer, commonName: string): boolean =>
+  [TAG.utf8String, TAG.printableString].some((tag) => subject.equals(sequence(attribute(3, commonName, tag))))
+
+/** Strings of ASCII, besides UTF8String. */
+const ASCII_STRINGS: ReadonlySet<number> = new Set([TAG.printableString, TAG.ia5String])
+
+/** The common name of a subject in DER, "" without one. Throws SyntaxError or TypeError when it is broken. */
+export function readCommonName(subject: Uint8Array): string {
+  const names: string[] = []
+  const reader = new DerReader(subject, 'subject')
+  const sets = reader.sequence()
+  reader.end()
+  while (sets.more) {
+    const set = sets.inside(TAG.set)
+    do {
+      const one = set.sequence()
+      const id = one.objectId()
+      const { tag, content } = one.any()
+      one.end()
+      if (id !== COMMON_NAME) continue
+      if (tag === TAG.utf8String) names.push(assertText(content.toString('utf8')))
+      else if (ASCII_STRINGS.has(tag)) names.push(assertText(assertAscii(content)))
+      else throw new SyntaxError('expected the common name as text')
+    } while (set.more)
   }
-  return assertText(text)
+  if (names.length > 1) throw new SyntaxError('expected one common name')
+  return names[0] ?? ''
 }
 
 function assertText(text: string): string {

@@ -1,4 +1,5 @@
 /** PEM text (RFC 7468) to bytes and back. Strict: every block is whole, and nothing hides between the blocks. */
+import { createHash } from 'node:crypto'
 import { RotorError, type RotorErrorCode } from '../errors.ts'
 
 /** Characters of a PEM text: a trust file with hundreds of certificates. */
@@ -34,10 +35,16 @@ export function decodePem(text: string, label: string, what: string, code: Rotor
 
 /** One block, 64 columns, with a newline at the end. */
 export function encodePem(label: string, der: Uint8Array): string {
-  const lines = Buffer.from(der)
-    .toString('base64')
-    .replace(/(.{64})(?=.)/g, '$1\n')
+  const text = Buffer.from(der.buffer, der.byteOffset, der.byteLength).toString('base64')
+  let lines = text.slice(0, 64)
+  for (let at = 64; at < text.length; at += 64) lines += `\n${text.slice(at, at + 64)}`
   return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`
+}
+
+/** SHA-256 over the DER of the first certificate of a PEM text, in hex. Throws `code` when there is none. */
+export function pemSha256(pem: string, what: string, code: RotorErrorCode): string {
+  const [der = Buffer.alloc(0)] = decodePem(pem, 'CERTIFICATE', what, code)
+  return createHash('sha256').update(der).digest('hex')
 }
 
 function decodeBase64(text: string, problem: () => RotorError): Buffer {

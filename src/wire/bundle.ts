@@ -32,13 +32,27 @@ export const bundleAuthority = z.object({
   sha256: sha256Hex,
 })
 
-/** An Ed25519 public key as JWK (RFC 8037); `kid` is its RFC 7638 thumbprint (SHA-256, base64url). */
-export const signerKey = z.object({
-  kty: z.literal('OKP'),
-  crv: z.literal('Ed25519'),
-  x: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected 32 bytes in base64url'),
-  kid: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected a SHA-256 thumbprint in base64url'),
-})
+/** The name of a signer. */
+export const signerKid = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected a SHA-256 thumbprint in base64url')
+
+/**
+ * A public key that may sign bundles, as JWK: Ed25519 (RFC 8037), or ML-DSA-65 of FIPS 204 (RFC 9964). `kid` is its
+ * RFC 7638 thumbprint (SHA-256, base64url).
+ */
+export const signerKey = z.discriminatedUnion('kty', [
+  z.object({
+    kty: z.literal('OKP'),
+    crv: z.literal('Ed25519'),
+    x: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected 32 bytes in base64url'),
+    kid: signerKid,
+  }),
+  z.object({
+    kty: z.literal('AKP'),
+    alg: z.literal('ML-DSA-65'),
+    pub: z.string().regex(/^[A-Za-z0-9_-]{2603}$/, 'expected 1952 bytes in base64url'),
+    kid: signerKid,
+  }),
+])
 
 export const bundleSchedule = z.object({
   epochZero: instantText,

@@ -27,6 +27,8 @@ export interface DomainNames {
   signSubject(agent: string): string
   turnSubject(agent: string): string
   readonly orderSubject: string
+  /** Join tokens and removed agents: requests of an operator. */
+  readonly enrolSubject: string
   /** Queue group of all issuers. */
   readonly issuers: string
   consumer(agent: string): string
@@ -51,6 +53,7 @@ export function domainNames(domain: string): DomainNames {
     signSubject: (agent) => `rotor.${domain}.sign.${agent}`,
     turnSubject: (agent) => `rotor.${domain}.turn.${agent}`,
     orderSubject: `rotor.${domain}.order`,
+    enrolSubject: `rotor.${domain}.enrol`,
     issuers: 'issuers',
     consumer: (agent) => `agent-${agent}`,
     inbox: (agent) => `_INBOX.${domain}.${agent}`,

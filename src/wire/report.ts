@@ -41,6 +41,8 @@ export const issuerReport = z.object({
   reason: z.string(),
   /** Since when it is this reason. */
   since: instantText,
+  /** The records had been lost, and were made again from this version of the kept bundles. */
+  rebuilt: z.object({ at: instantText, version: z.int() }).nullable().default(null),
   waitingFor: z.array(
     z.object({ name: z.string(), kind: z.enum(['agent', 'server', 'connection']), missing: z.string() }),
   ),
@@ -63,3 +65,13 @@ export const issuerReport = z.object({
   census: census.nullable().default(null),
 })
 export type IssuerReport = z.infer<typeof issuerReport>
+
+/** Key of the state bucket: why the issuer can not work at present, if it can not. */
+export const PROBLEM_KEY = 'problem'
+
+export const issuerProblem = z.object({
+  v: z.literal(1),
+  /** Null when the last turn of the rotation went well. */
+  problem: z.object({ code: z.string(), message: z.string(), since: instantText }).nullable(),
+})
+export type IssuerProblem = z.infer<typeof issuerProblem>

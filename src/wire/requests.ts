@@ -1,9 +1,10 @@
 /** Requests to the issuer and their answers: sign, turn, order. */
 import { z } from 'zod'
 import { ERRORS, type RotorErrorCode } from '../errors.ts'
+import type { Duration } from '../time.ts'
 import { instantText } from './bundle.ts'
 
-const refusal = z.object({
+export const refusal = z.object({
   ok: z.literal(false),
   code: z.custom<RotorErrorCode>((value) => typeof value === 'string' && value in ERRORS),
   message: z.string(),
@@ -11,6 +12,12 @@ const refusal = z.object({
   retryAfter: z.int().nonnegative().optional(),
   serverTime: instantText,
 })
+
+/** Characters of a request in PEM: one for a certificate of 20 kB. */
+export const MAX_CSR = 40 * 1024
+
+/** How long an agent waits for the answer to a signing request; the issuer answers before, if only with `retryAfter`. */
+export const SIGN_TIMEOUT: Duration = 5_000
 
 /**
  * The claims of a signing request. They travel as a compact JWS (RFC 7515) whose `x5c` header is the current leaf
@@ -21,7 +28,7 @@ export const signClaims = z.object({
   domain: z.string(),
   agent: z.string(),
   /** PKCS #10 in PEM (RFC 2986). */
-  csr: z.string().max(16 * 1024),
+  csr: z.string().max(MAX_CSR),
   /** The epoch the agent expects to be signed under: that of its newest bundle. */
   epoch: z.int(),
   at: instantText,
@@ -59,7 +66,10 @@ export type TurnAnswer = z.infer<typeof turnAnswer>
 /** What an operator wants. The other verbs of an authority's life join this union with the safety issue. */
 export const order = z.object({
   v: z.literal(1),
-  kind: z.enum(['rotate']),
+  /** root-rotate: a new root first, then a rotation under it. */
+  kind: z.enum(['rotate', 'root-rotate']),
+  /** With root-rotate: old and new root sign each other's key. */
+  crossSign: z.boolean().default(false),
   /** Go on without the named stragglers. */
   force: z.boolean(),
   reason: z.string().min(1).max(500),

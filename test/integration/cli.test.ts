@@ -41,6 +41,9 @@ test('init, issuer, agent, status, rotate, probe and inspect work together', asy
       'orders=orders.>',
       '--epoch',
       '1h',
+      // the default kind is in every other test
+      '--signer',
+      'ml-dsa-65',
     ]
     const { code, value } = await answer(...args)
     assert.equal(code, 0)

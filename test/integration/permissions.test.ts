@@ -9,6 +9,8 @@ import { after, before, describe, test } from 'node:test'
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager, StorageType } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import { connect, type Msg, type NatsConnection, nanos } from '@nats-io/transport-node'
+import { keysUnder } from '../../src/nats/bucket.ts'
+import { MEMBER_PREFIX, memberKey, TOKEN_PREFIX, tokenKey } from '../../src/wire/enrolment.ts'
 import { domainNames } from '../../src/wire/names.ts'
 import { eventually } from '../support/eventually.ts'
 import { RELEASES, startTestCluster, type TestCluster } from '../support/test-cluster.ts'
@@ -190,7 +192,40 @@ for (const release of RELEASES) {
       assert.equal(await message.ackAck(), true)
     })
 
+    test('the issuer keeps tokens and members, lists them, and clears away what a removed agent left', async () => {
+      const state = await new Kvm(issuer).open(names.stateBucket)
+      await state.create(tokenKey('0123456789abcdef'), 'token')
+      await state.create(memberKey('orders'), 'member')
+      assert.deepEqual(await keysUnder(issuer, names.stateBucket, TOKEN_PREFIX), ['join.0123456789abcdef'])
+      assert.deepEqual(await keysUnder(issuer, names.stateBucket, MEMBER_PREFIX), ['agent.orders'])
+      assert.deepEqual(await keysUnder(issuer, names.stateBucket, 'nothing.'), [])
+      const status = await new Kvm(issuer).open(names.statusBucket)
+      await status.purge('orders')
+      const jsm = await jetstreamManager(issuer)
+      await jsm.consumers.add(names.bundleStream, consumerConfig('left'))
+      assert.equal(await jsm.consumers.delete(names.bundleStream, names.consumer('left')), true)
+      const answering = issuer.subscribe(names.enrolSubject, {
+        queue: names.issuers,
+        callback: (_, message) => {
+          message.respond('answer')
+        },
+      })
+      assert.equal((await issuer.request(names.enrolSubject, 'list', { timeout: 2000 })).string(), 'answer')
+      answering.unsubscribe()
+    })
+
     const refusals: [string, (name: 'orders' | 'nats-1') => string][] = [
+      ['make or list tokens, or remove an agent', () => names.enrolSubject],
+      ['write a token', () => `$KV.${names.stateBucket}.${tokenKey('0123456789abcdef')}`],
+      ['register itself', (name) => `$KV.${names.stateBucket}.${memberKey(name)}`],
+      [
+        'read a token',
+        () =>
+          `$JS.API.DIRECT.GET.KV_${names.stateBucket}.$KV.${names.stateBucket}.${tokenKey('0123456789abcdef')}`,
+      ],
+      ['read tokens by their sequence', () => `$JS.API.STREAM.MSG.GET.KV_${names.stateBucket}`],
+      ['list tokens by their subjects', () => `$JS.API.STREAM.INFO.KV_${names.stateBucket}`],
+      ['watch tokens and members', () => `$JS.API.CONSUMER.CREATE.KV_${names.stateBucket}`],
       ['publish a bundle', () => names.bundleSubject],
       ['publish an order', () => names.orderSubject],
       ['ask for a signature in the name of another', () => names.signSubject('billing')],
@@ -259,6 +294,8 @@ for (const release of RELEASES) {
       names.bundleSubject,
       names.signSubject('*'),
       `$KV.${names.statusBucket}.>`,
+      `$KV.${names.stateBucket}.>`,
+      names.enrolSubject,
     ]) {
       test(`an agent may not listen on ${subject}`, async () => {
         await assertSubscriptionRefused(orders, subject)

@@ -19,7 +19,7 @@ import { connectWith } from '../../src/nats/connect.ts'
 import { sleep } from '../../src/time.ts'
 import { type Certificate, parseCertificate, parseCertificates } from '../../src/trust/certificate.ts'
 import { verifyLeaf } from '../../src/trust/chain.ts'
-import { type CsrSubject, makeCsr } from '../../src/trust/csr.ts'
+import { type CsrSubject, makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import {
   generateKeyPair,
   type KeyPair,
@@ -94,7 +94,7 @@ describe('signing requests to a live issuer', { timeout: 180_000 }, () => {
     const keyPair = await generateKeyPair()
     const names = { dns: [], ip: [], uri: [policyUri(agent)] }
     const pem = await authority.sign(epoch, {
-      publicKey: keyPair.publicKey,
+      csr: await parseCsr(await makeCsr(keyPair, { subject: agent })),
       commonName: agent,
       names,
       ...window,

@@ -53,7 +53,10 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
   },
   { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom('dial' as const, 'hang up'), who }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('count' as const, 'count', 'count not') }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('join' as const, 'order', 'force') }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constantFrom('join' as const, 'order', 'force', 'order root') }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({ kind: fc.constantFrom('cut server' as const, 'mend server', 'mend server'), who }),
@@ -61,7 +64,9 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('back' as const), minutes: minutes(1, 2) }) },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constantFrom('lose next key' as const, 'lose signing key') }),
+    arbitrary: fc.record({
+      kind: fc.constantFrom('lose next key' as const, 'lose signing key', 'lose newest root'),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('leap' as const), minutes: minutes(40, 360) }) },
 )
@@ -132,6 +137,18 @@ test('a healthy domain rotates once in each epoch, with two bundles, and passes 
   ])
 })
 
+test('a healthy domain moves to a new root without passing anybody over, and forgets the old one with its key', () => {
+  const domain = new Simulation()
+  domain.round(5)
+  for (const number of [2, 3]) {
+    domain.run({ kind: 'order root' })
+    for (let round = 0; round < 5 * 12; round++) domain.round(5)
+    assert.deepEqual(domain.roots, [number], `root ${number} is the only one left`)
+    assert.deepEqual([domain.state.newestRoot, domain.state.order], [number, null])
+    assert.ok(domain.converged && domain.caughtUp)
+  }
+})
+
 test('the simulation reaches every move and every reason to wait', () => {
   const seen = new Map<string, number>()
   const runs = fc.sample(fc.tuple(POLICY, ACTIONS), { seed: 1, numRuns: 150 })
@@ -142,6 +159,7 @@ test('the simulation reaches every move and every reason to wait', () => {
   }
   assert.deepEqual([...seen.keys()].sort(), [
     'activate',
+    'agents-do-not-know-root',
     'agents-do-not-trust',
     'agents-not-reissued',
     'agents-still-trust',
@@ -149,12 +167,14 @@ test('the simulation reaches every move and every reason to wait', () => {
     'authority-still-needed',
     'converge',
     'epoch-not-started',
+    'introduce',
     'not-due',
     'not-published',
     'prepare',
     'refresh',
     'restart',
     'retire',
+    'root-not-created',
     'servers-not-proven',
     'servers-not-reissued',
     'withdraw',

@@ -2,20 +2,20 @@
  * An agent or an issuer that dies by SIGKILL at a named point.
  *
  *   crashing-node.ts agent <agent.json>
- *   crashing-node.ts issuer <issuer.json> <agent.json>
+ *   crashing-node.ts issuer <issuer.json> <agent.json> [point]
  *
- * Prints {"type":"started"} when it runs. A line on stdin names the point and is answered by {"type":"armed"}: from
- * then on it dies the first time it gets there. Points of an agent: a step, or "applied". Points of an issuer: "commit before prepare", "effect after
- * publish-bundle" and so on.
+ * Prints {"type":"started"} when it runs. The last argument or a line on stdin names the point; a line is answered by
+ * {"type":"armed"}. It dies the first time it gets there. Points of an agent: a step, or "applied". Points of an
+ * issuer: "commit before prepare", "effect after publish-bundle" and so on.
  */
 import { createInterface } from 'node:readline'
 import { readAgentConfig, startAgent } from '../../agent/index.ts'
 import { type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { makeLogger } from '../../src/log.ts'
 
-const [role = '', config = '', agentConfig = ''] = process.argv.slice(2)
+const [role = '', config = '', agentConfig = '', first = ''] = process.argv.slice(2)
 const logger = makeLogger({ name: role })
-let point = ''
+let point = first
 
 const reached = (here: string): void => {
   if (here === point) process.kill(process.pid, 'SIGKILL')

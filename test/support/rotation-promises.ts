@@ -10,15 +10,24 @@ import type { SimulatedAgent } from './simulated-agent.ts'
 /** What the promises ask of a node. */
 export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing'>
 
+const STAYS = [
+  'steady steady',
+  'distributing distributing',
+  'converging converging',
+  'withdrawing withdrawing',
+  'introducing introducing',
+] as const
+
 /** From which phase to which one a move may lead. */
 const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
   prepare: ['steady distributing'],
   activate: ['distributing converging'],
-  converge: ['converging steady', 'withdrawing steady'],
+  converge: ['converging steady', 'withdrawing steady', 'introducing steady'],
   withdraw: ['distributing withdrawing'],
   restart: ['steady converging', 'distributing converging'],
-  retire: ['steady steady', 'distributing distributing', 'converging converging', 'withdrawing withdrawing'],
-  refresh: ['steady steady', 'distributing distributing', 'converging converging', 'withdrawing withdrawing'],
+  introduce: ['steady introducing'],
+  retire: STAYS,
+  refresh: STAYS,
 }
 
 const epochsOf = (bundle: BundlePayload, status: string): Epoch[] =>
@@ -27,11 +36,14 @@ const epochsOf = (bundle: BundlePayload, status: string): Epoch[] =>
 export class Promises {
   /** Agents a rotation went on without, and the version they have to reach to count again. */
   readonly passedOver = new Map<string, number>()
+  /** PEM of the root that signed an authority, by the SHA-256 of that. */
+  readonly rootOf: (authority: string) => string
   /** Which certificate an epoch stands for, once it was in a bundle. */
   readonly #certificateOf = new Map<Epoch, string>()
   readonly #schedule: Schedule
 
-  constructor(schedule: Schedule = SCHEDULE) {
+  constructor(rootOf: (authority: string) => string, schedule: Schedule = SCHEDULE) {
+    this.rootOf = rootOf
     this.#schedule = schedule
   }
 
@@ -51,13 +63,16 @@ export class Promises {
     assert.ok(to.newest >= from.newest, 'E1: an epoch is never used again')
     if (move === 'converge') {
       assert.equal(to.payload, from.payload)
-      assert.deepEqual([to.waivers, to.order], [[], null], 'O1: a finished rotation leaves nothing behind')
+      const done = from.phase !== 'introducing'
+      assert.ok(!done || to.waivers.length === 0, 'O1: a finished rotation leaves nothing behind')
+      assert.ok(!done || to.order?.kind !== 'rotate', 'O1: a rotation that was ordered ends with it')
     } else {
       assert.equal(to.version, from.version + 1, 'I4: a version follows its predecessor')
       assert.equal(after.previous, from.digest, 'I4: and names its digest')
       assert.deepEqual(effects[0], { kind: 'publish-bundle', version: to.version })
       this.#checkBundle(after, to)
       checkDropped(before, after, agents, latest, this.#schedule)
+      this.#checkRoots(before, after, agents, latest)
     }
     const names = to.waivers.slice(from.waivers.length).flatMap((waiver) => waiver.names)
     for (const { name } of agents) if (names.includes(name)) this.passedOver.set(name, to.version)
@@ -77,11 +92,50 @@ export class Promises {
     }
   }
 
+  /** B1, I2: every authority has its root in the bundle, and a root that leaves takes no valid leaf with it. */
+  #checkRoots(
+    before: BundlePayload,
+    after: BundlePayload,
+    agents: readonly PromisedNode[],
+    latest: Instant,
+  ): void {
+    for (const { epoch, sha256 } of after.authorities) {
+      assert.ok(
+        after.roots.includes(this.rootOf(sha256)),
+        `B1: the root of epoch ${epoch} is not in the bundle`,
+      )
+    }
+    const left = before.roots.filter((root) => !after.roots.includes(root))
+    for (const { name, leaf, standing } of agents) {
+      for (const { epoch, issuer, notAfter } of [leaf, ...standing]) {
+        assert.ok(
+          notAfter <= latest || !left.includes(this.rootOf(issuer)),
+          `I2: a root leaves trust, ${name} stands on a leaf of epoch ${epoch} under it`,
+        )
+      }
+    }
+  }
+
+  /** I1: no key is made under a root that an agent lacks, unless a rotation has gone on without it. */
+  checkCreation(root: string, agents: readonly SimulatedAgent[]): void {
+    for (const { name, bundle } of agents) {
+      if (this.#isPassedOver(name, bundle)) continue
+      assert.ok(
+        bundle.roots.includes(root),
+        `I1: an authority is made under a root that ${name} does not have`,
+      )
+    }
+  }
+
+  #isPassedOver(name: string, bundle: BundlePayload): boolean {
+    const awaited = this.passedOver.get(name)
+    return awaited !== undefined && bundle.version < awaited
+  }
+
   /** I1: a valid leaf is trusted by every registered agent that no rotation has gone on without. */
   checkTrust(agents: readonly SimulatedAgent[], latest: Instant): void {
     for (const verifier of agents) {
-      const awaited = this.passedOver.get(verifier.name)
-      if (awaited !== undefined && verifier.bundle.version < awaited) continue
+      if (this.#isPassedOver(verifier.name, verifier.bundle)) continue
       this.passedOver.delete(verifier.name)
       for (const { name, leaf } of agents) {
         assert.ok(

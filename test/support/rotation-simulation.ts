@@ -11,6 +11,7 @@ import {
   type Decision,
   type Effect,
   type HeldAuthority,
+  type HeldRoot,
   type Observations,
   type RotationPolicy,
   type RotationState,
@@ -20,7 +21,7 @@ import { type Epoch, epochAt, leafLifetime } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
 import { Promises } from './rotation-promises.ts'
-import { at, genesisPayload, hex, order, SCHEDULE } from './rotation-world.ts'
+import { at, genesisPayload, hex, order, root, SCHEDULE } from './rotation-world.ts'
 import { isAcceptable, readBundle, type Sign, SimulatedAgent } from './simulated-agent.ts'
 import { SimulatedClients } from './simulated-clients.ts'
 
@@ -48,7 +49,8 @@ export type Action =
   | { readonly kind: 'remember' | 'former issuer' | 'former issuer looks again' }
   | { readonly kind: ByAgent | 'cut server' | 'mend server' | 'dial' | 'hang up'; readonly who: number }
   | { readonly kind: 'count' | 'count not' }
-  | { readonly kind: 'all work' | 'join' | 'order' | 'force' | 'lose next key' | 'lose signing key' }
+  | { readonly kind: 'all work' | 'join' | 'order' | 'force' | 'order root' }
+  | { readonly kind: 'lose next key' | 'lose signing key' | 'lose newest root' }
 
 type Proof = NonNullable<Observations['servers'][number]['listeners'][number]['proof']>
 
@@ -69,17 +71,22 @@ export class Simulation {
   #joined = 0
   readonly #policy: RotationPolicy
   readonly #keys = new Map<Epoch, HeldAuthority>()
+  readonly #roots = new Map<number, HeldRoot>([[1, root(1)]])
+  /** What a lost root is restored from. */
+  readonly #backup = new Map<number, HeldRoot>()
+  /** SHA-256 of an authority to the root that signed it. */
+  readonly #rootOf = new Map<string, HeldRoot>()
   readonly #stream: string[] = []
   readonly #agents: SimulatedAgent[] = []
   readonly #statuses = new Map<string, AgentStatus>()
   readonly #servers: { readonly name: string; readonly agent: string; cut: boolean }[] = []
   readonly #proofs = new Map<string, Proof>()
-  readonly #promises = new Promises()
+  readonly #promises = new Promises((authority) => this.#rootOf.get(authority)?.certificate ?? '')
   readonly #clients = new SimulatedClients()
 
   constructor(policy: RotationPolicy = {}) {
     this.#policy = policy
-    const first = this.#make(100, at(99), at(104))
+    const first = this.#make(100, at(99), at(104), root(1))
     const payload = encodePayload(genesisPayload(100, SCHEDULE, first))
     this.#stored = { state: bootstrap({ domain: 'prod', payload, fence: 0 }, this.#now), revision: 1 }
     this.#stream.push(payload)
@@ -95,6 +102,11 @@ export class Simulation {
 
   get now(): Instant {
     return this.#now
+  }
+
+  /** Numbers of the roots in the key store. */
+  get roots(): number[] {
+    return [...this.#roots.keys()]
   }
 
   /** Everyone holds a leaf of the signer and the newest bundle. */
@@ -123,6 +135,7 @@ export class Simulation {
     }
     for (const server of this.#servers) server.cut = false
     this.#clients.answering = true
+    for (const [number, lost] of this.#backup) this.#roots.set(number, lost)
     this.#memory = null
   }
 
@@ -183,6 +196,16 @@ export class Simulation {
       case 'force':
         this.#order(action.kind === 'force')
         break
+      case 'order root':
+        this.#order(false, 'root-rotate')
+        break
+      case 'lose newest root': {
+        const number = this.state.newestRoot
+        const lost = this.#roots.get(number)
+        if (lost !== undefined) this.#backup.set(number, lost)
+        this.#roots.delete(number)
+        break
+      }
       case 'lose next key':
         if (this.state.phase === 'distributing') this.#keys.delete(this.state.next)
         break
@@ -264,6 +287,8 @@ export class Simulation {
     const look: Observations = {
       published: this.#stream.length,
       held: [...this.#keys.values()],
+      roots: [...this.#roots.values()],
+      signedBy: Object.fromEntries([...this.#rootOf].map(([sha256, { sha256: by }]) => [sha256, by])),
       agents: this.#agents.map(({ name }) => ({ name, status: this.#statuses.get(name) ?? null })),
       servers: this.#servers.map(({ name, agent }) => ({
         name,
@@ -318,9 +343,26 @@ export class Simulation {
         this.#stream.push(acting.payload)
         break
       }
-      case 'create-authority':
-        if (!this.#keys.has(effect.epoch)) this.#make(effect.epoch, effect.notBefore, effect.notAfter)
+      case 'create-authority': {
+        // an issuer with an old state may ask for a root that is gone: its key store refuses
+        const signer = [...this.#roots.values()].find(({ sha256 }) => sha256 === effect.root)
+        if (signer === undefined || this.#keys.has(effect.epoch)) break
+        this.#promises.checkCreation(signer.certificate, this.#agents)
+        this.#make(effect.epoch, effect.notBefore, effect.notAfter, signer)
         break
+      }
+      case 'create-root':
+        if (!this.#roots.has(effect.number)) {
+          this.#roots.set(effect.number, root(effect.number, `root ${effect.number}, key ${++this.#made}`))
+        }
+        break
+      case 'delete-root': {
+        const gone = this.#roots.get(effect.number)
+        const trusted = readBundle(this.state.payload).roots.includes(gone?.certificate ?? '')
+        assert.ok(!trusted, `I6: the key of root ${effect.number} is deleted, and the bundle has it`)
+        this.#roots.delete(effect.number)
+        break
+      }
       case 'delete-authority': {
         const trusted = readBundle(this.state.payload).authorities.some(({ epoch }) => epoch === effect.epoch)
         assert.ok(!trusted, `I6: the key of epoch ${effect.epoch} is deleted, and the bundle has it`)
@@ -332,11 +374,12 @@ export class Simulation {
     }
   }
 
-  #make(epoch: Epoch, notBefore: Instant, notAfter: Instant): HeldAuthority {
+  #make(epoch: Epoch, notBefore: Instant, notAfter: Instant, signer: HeldRoot): HeldAuthority {
     const name = `authority ${epoch}, key ${++this.#made}`
     const certificate = `-----BEGIN CERTIFICATE-----\n${name}\n-----END CERTIFICATE-----\n`
     const made = { epoch, certificate, sha256: hex(name), notBefore, notAfter }
     this.#keys.set(epoch, made)
+    this.#rootOf.set(made.sha256, signer)
     return made
   }
 
@@ -355,9 +398,9 @@ export class Simulation {
     }
   }
 
-  #order(force: boolean): void {
+  #order(force: boolean, kind: 'rotate' | 'root-rotate' = 'rotate'): void {
     try {
-      this.#store(applyOrder(this.state, order(force, this.#now), this.#now))
+      this.#store(applyOrder(this.state, order(force, this.#now, kind), this.#now))
     } catch (error) {
       assert.ok(RotorError.is(error) && error.code === 'ERR_ORDER_REFUSED', `${error}`)
     }
@@ -378,6 +421,9 @@ export class Simulation {
     const bundle = readBundle(text)
     const leaf = this.#sign(bundle)
     if (leaf === null || !isAcceptable(bundle, this.#now)) return
-    this.#agents.push(new SimulatedAgent(`a${++this.#joined}`, text, leaf))
+    // every third one has the roots in its trust file
+    const rootOf = (authority: string) => this.#rootOf.get(authority)?.certificate ?? ''
+    const anchor = ++this.#joined % 3 === 0 ? { rootOf } : 'authorities'
+    this.#agents.push(new SimulatedAgent(`a${this.#joined}`, text, leaf, anchor))
   }
 }

@@ -4,6 +4,7 @@ import { advance, bootstrap } from '../../src/rotation/advance.ts'
 import type {
   Decision,
   HeldAuthority,
+  HeldRoot,
   Move,
   Observations,
   ObservedServer,
@@ -14,6 +15,7 @@ import type {
 } from '../../src/rotation/state.ts'
 import { type Epoch, epochEnd, epochStart, makeSchedule, type Schedule } from '../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../src/time.ts'
+import { pemSha256 } from '../../src/trust/pem.ts'
 import type { BundlePayload } from '../../src/wire/bundle.ts'
 import type { Order } from '../../src/wire/requests.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
@@ -37,6 +39,14 @@ export const held = (epoch: Epoch): HeldAuthority => ({
   notAfter: epochEnd(SCHEDULE, epoch),
 })
 
+/** `root(2)`: what the key store has for the second root. */
+export function root(number: number, body = `root ${number}`): HeldRoot {
+  const base64 = Buffer.from(body).toString('base64')
+  const certificate = `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`
+  const sha256 = pemSha256(certificate, 'root', 'ERR_INTERNAL')
+  return { number, certificate, sha256, notBefore: at(0), notAfter: at(1_000_000) }
+}
+
 export function genesisPayload(
   epoch: Epoch,
   schedule: Schedule = SCHEDULE,
@@ -53,7 +63,7 @@ export function genesisPayload(
     previous: null,
     reason: 'init',
     authorities: [{ epoch, status: 'active', certificate, sha256 }],
-    roots: ['-----BEGIN CERTIFICATE-----\nroot\n-----END CERTIFICATE-----\n'],
+    roots: [root(1).certificate],
     signers: [{ kty: 'OKP', crv: 'Ed25519', x: 'x'.repeat(43), kid: 'k'.repeat(43) }],
     schedule: { ...schedule, epochZero: formatInstant(schedule.epochZero) },
   }
@@ -141,18 +151,37 @@ export const serversOf = (
     ...(name === 'n1' ? change : {}),
   }))
 
-/** All is well: everything is published, applied, proven and held. */
-export const healthy = (
+/** All is well: everything is published, applied, proven and held. Every authority is of the first root. */
+export function healthy(
   state: RotationState,
   now: Instant,
   change: Partial<Observations> = {},
-): Observations => ({
-  held: [...epochsIn(state).map(held), held(Math.max(state.newest, ...epochsIn(state)) + 1)],
-  published: state.version,
-  agents: agentsOf(state),
-  servers: serversOf(state, now),
-  ...change,
-})
+): Observations {
+  const keys = change.held ?? [
+    ...epochsIn(state).map(held),
+    held(Math.max(state.newest, ...epochsIn(state)) + 1),
+  ]
+  return {
+    held: keys,
+    roots: rootsIn(state),
+    signedBy: signedBy([...keys, ...bundleIn(state).authorities]),
+    published: state.version,
+    agents: agentsOf(state),
+    servers: serversOf(state, now),
+    ...change,
+  }
+}
+
+/** The roots of a bundle, as the key store has them. */
+export const rootsIn = (state: RotationState): HeldRoot[] =>
+  [1, 2, 3].map((number) => root(number)).filter((r) => bundleIn(state).roots.includes(r.certificate))
+
+/** All of these are of the first root, but for the epochs in `others`. */
+export const signedBy = (
+  authorities: readonly { readonly epoch: Epoch; readonly sha256: string }[],
+  others: Readonly<Record<Epoch, HeldRoot>> = {},
+): Record<string, string> =>
+  Object.fromEntries(authorities.map(({ epoch, sha256 }) => [sha256, (others[epoch] ?? root(1)).sha256]))
 
 /** All agents as they were before this phase began: nobody has followed yet. */
 export const unmoved = (state: RotationState): Agents => {
@@ -161,9 +190,10 @@ export const unmoved = (state: RotationState): Agents => {
   return agentsOf(state, Object.fromEntries(AGENTS.map((name) => [name, behind])))
 }
 
-export const order = (force: boolean, now: Instant): Order => ({
+export const order = (force: boolean, now: Instant, kind: Order['kind'] = 'rotate'): Order => ({
   v: 1,
-  kind: 'rotate',
+  kind,
+  crossSign: false,
   force,
   reason: 'drill',
   by: 'alice',
@@ -239,9 +269,17 @@ export function withdrawingState(): In<'withdrawing'> {
   return as(expectMove(decide(state, at(104, 57), { held: keys }), 'withdraw').to, 'withdrawing')
 }
 
+/** Since 104:30: a second root is in the bundle, everything is of the first one. */
+export function introducingState(): In<'introducing'> {
+  const now = at(104, 30)
+  const state = { ...steadyState(), order: order(false, now, 'root-rotate') }
+  return as(expectMove(decide(state, now, { roots: [root(1), root(2)] }), 'introduce').to, 'introducing')
+}
+
 export const STATES: { readonly [P in Phase]: () => In<P> } = {
   steady: steadyState,
   distributing: distributingState,
   converging: convergingState,
   withdrawing: withdrawingState,
+  introducing: introducingState,
 }

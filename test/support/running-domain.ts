@@ -14,7 +14,13 @@ import {
   type Target,
 } from '../../agent/index.ts'
 import { type LocalDomain, type LocalDomainOptions, makeLocalDomain } from '../../demo/domain.ts'
-import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
+import {
+  type IssuerEvent,
+  type IssuerHandle,
+  type IssuerOptions,
+  readIssuerConfig,
+  startIssuer,
+} from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
 import type { Operator } from '../../src/domain/operator.ts'
@@ -96,7 +102,10 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   /** Starts the issuer and the agent beside it. */
-  async startIssuer(policy: RotationPolicy = {}): Promise<IssuerHandle> {
+  async startIssuer(
+    policy: RotationPolicy = {},
+    more: Pick<IssuerOptions, 'authority' | 'joinLimits'> = {},
+  ): Promise<IssuerHandle> {
     const config = await readIssuerConfig(this.local.founded.issuerConfig)
     const agent = await this.startAgent(ISSUER)
     this.#issuer = await startIssuer({
@@ -104,6 +113,7 @@ export class RunningDomain implements AsyncDisposable {
       identity: agent.identity,
       logger: this.#logger(ISSUER),
       onEvent: (event) => this.events.push({ node: ISSUER, ...event }),
+      ...more,
     })
     return this.#issuer
   }
@@ -161,14 +171,14 @@ export class RunningDomain implements AsyncDisposable {
    */
   async asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
     const { leaf } = await this.identity(ISSUER)
-    if (leaf.sha256 !== this.#operatorLeaf) await this.#closeOperator()
+    if (leaf.sha256 !== this.#operatorLeaf) await this.hangUp()
     this.#operatorLeaf = leaf.sha256
     this.#operator ??= this.#openOperator()
     const operator = await this.#operator
     try {
       return await work(operator)
     } catch (cause) {
-      await this.#closeOperator()
+      await this.hangUp()
       throw cause
     }
   }
@@ -183,7 +193,8 @@ export class RunningDomain implements AsyncDisposable {
     }
   }
 
-  async #closeOperator(): Promise<void> {
+  /** The next question is asked on a new connection: the one there is waits long for a server that was lost. */
+  async hangUp(): Promise<void> {
     const operator = await this.#operator?.catch(() => null)
     this.#operator = null
     await operator?.nc.close()
@@ -243,14 +254,14 @@ export class RunningDomain implements AsyncDisposable {
 
   // ---- rotating
 
-  /** Orders a rotation and returns when the issuer has taken the order. */
-  async order(reason = 'a test'): Promise<void> {
+  /** Orders a rotation, or a new root, and returns when the issuer has taken the order. */
+  async order(reason = 'a test', kind: 'rotate' | 'root-rotate' = 'rotate'): Promise<void> {
     await eventually(
       () =>
         this.asOperator(async ({ nc, names }) => {
           const order = {
             v: 1,
-            kind: 'rotate',
+            kind,
             force: false,
             reason,
             by: 'test',
@@ -264,7 +275,7 @@ export class RunningDomain implements AsyncDisposable {
       { timeout: PATIENCE, interval: 100 },
     )
     // who waits for events now asks nothing, and its connection would keep the old authority in trust
-    await this.#closeOperator()
+    await this.hangUp()
   }
 
   /**
@@ -306,7 +317,7 @@ export class RunningDomain implements AsyncDisposable {
   }
 
   async stop(): Promise<void> {
-    await this.#closeOperator()
+    await this.hangUp()
     await Promise.all(
       [...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)),
     )

@@ -14,6 +14,9 @@ export interface SimulatedLeaf {
   readonly notAfter: Instant
 }
 
+/** What is in its trust file: the authorities of its bundle, or the roots. `rootOf`: PEM of the root of an authority. */
+export type Anchor = 'authorities' | { readonly rootOf: (authority: string) => string }
+
 /** Who signs for a node that holds this bundle; null when nobody can, or the bundle does not trust the signer. */
 export type Sign = (bundle: BundlePayload) => SimulatedLeaf | null
 
@@ -26,6 +29,7 @@ export const isAcceptable = (bundle: BundlePayload, now: Instant): boolean =>
 
 export class SimulatedAgent {
   readonly name: string
+  readonly #anchor: Anchor
   bundle: BundlePayload
   leaf: SimulatedLeaf
   /** Its sockets stay open when the leaf changes. */
@@ -38,14 +42,17 @@ export class SimulatedAgent {
   /** What it told, newest last. */
   readonly told: AgentStatus[] = []
 
-  constructor(name: string, text: string, leaf: SimulatedLeaf) {
+  constructor(name: string, text: string, leaf: SimulatedLeaf, anchor: Anchor = 'authorities') {
     this.name = name
+    this.#anchor = anchor
     this.bundle = readBundle(text)
     this.leaf = leaf
     this.#digest = payloadDigest(text)
   }
 
+  /** `issuer`: SHA-256 of an authority. */
   trusts(issuer: string): boolean {
+    if (this.#anchor !== 'authorities') return this.bundle.roots.includes(this.#anchor.rootOf(issuer))
     return this.bundle.authorities.some((authority) => authority.sha256 === issuer)
   }
 

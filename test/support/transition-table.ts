@@ -23,6 +23,8 @@ import {
   leaf,
   MINUTE,
   order,
+  root,
+  rootsIn,
   SCHEDULE,
   serversOf,
   unmoved,
@@ -49,6 +51,9 @@ export type EventKind =
   | 'a rotation is ordered'
   | 'a rotation is forced at once'
   | 'a rotation is forced and patience is over'
+  | 'a new root is ordered'
+  | 'a new root is ordered and its key is made'
+  | 'the key of the newest root is lost'
 
 export type Expected =
   | { readonly move: Move; readonly phase: Phase }
@@ -60,6 +65,7 @@ const notPublished = { wait: 'not-published' } as const
 const toSteady = { move: 'converge', phase: 'steady' } as const
 const restarted = { move: 'restart', phase: 'converging' } as const
 const prepared = { move: 'prepare', phase: 'distributing' } as const
+const unknownRoot = { wait: 'agents-do-not-know-root' } as const
 const activated = { move: 'activate', phase: 'converging' } as const
 
 export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
@@ -83,6 +89,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a rotation is ordered': prepared,
     'a rotation is forced at once': prepared,
     'a rotation is forced and patience is over': prepared,
+    'a new root is ordered': { wait: 'root-not-created' },
+    'a new root is ordered and its key is made': { move: 'introduce', phase: 'introducing' },
+    'the key of the newest root is lost': { wait: 'not-due' },
   },
   distributing: {
     'the bundle is not on the stream yet': notPublished,
@@ -104,6 +113,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a rotation is ordered': activated,
     'a rotation is forced at once': { wait: 'agents-do-not-trust' },
     'a rotation is forced and patience is over': activated,
+    'a new root is ordered': { wait: 'epoch-not-started' },
+    'a new root is ordered and its key is made': { wait: 'epoch-not-started' },
+    'the key of the newest root is lost': { wait: 'agents-do-not-trust' },
   },
   converging: {
     'the bundle is not on the stream yet': notPublished,
@@ -125,6 +137,9 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a rotation is ordered': toSteady,
     'a rotation is forced at once': { wait: 'agents-not-reissued' },
     'a rotation is forced and patience is over': toSteady,
+    'a new root is ordered': toSteady,
+    'a new root is ordered and its key is made': toSteady,
+    'the key of the newest root is lost': { wait: 'agents-not-reissued' },
   },
   withdrawing: {
     'the bundle is not on the stream yet': notPublished,
@@ -146,6 +161,33 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a rotation is ordered': toSteady,
     'a rotation is forced at once': { wait: 'agents-still-trust' },
     'a rotation is forced and patience is over': toSteady,
+    'a new root is ordered': toSteady,
+    'a new root is ordered and its key is made': toSteady,
+    'the key of the newest root is lost': { wait: 'agents-still-trust' },
+  },
+  introducing: {
+    'the bundle is not on the stream yet': notPublished,
+    'a newer bundle of another issuer is on the stream': conflict,
+    'nobody has followed yet': unknownRoot,
+    'the agents followed, no server was dialled': toSteady,
+    'everyone followed': toSteady,
+    'everyone followed and the next epoch has started': toSteady,
+    'the newest key is missing': unknownRoot,
+    'the key that signs is lost': unknownRoot,
+    'one agent lags and the signer nears its end': toSteady,
+    'the signer ended': toSteady,
+    'every authority ended': toSteady,
+    'an old authority ended while one agent lags': { move: 'retire', phase: 'introducing' },
+    'the bundle grows old while one agent lags': { move: 'refresh', phase: 'introducing' },
+    'a connection stands on an old authority that is due': unknownRoot,
+    'an old authority is due and nobody counted since': unknownRoot,
+    'an old authority is due and the servers can not be counted': { move: 'retire', phase: 'introducing' },
+    'a rotation is ordered': toSteady,
+    'a rotation is forced at once': unknownRoot,
+    'a rotation is forced and patience is over': toSteady,
+    'a new root is ordered': toSteady,
+    'a new root is ordered and its key is made': toSteady,
+    'the key of the newest root is lost': toSteady,
   },
 }
 
@@ -238,6 +280,16 @@ export const EVENTS: Record<EventKind, (state: RotationState) => Scene> = {
     state: { ...state, order: order(true, soon(state)) },
     seen: { agents: unmoved(state) },
   }),
+  'a new root is ordered': (state) => ({ now: soon(state), state: rootOrdered(state) }),
+  'a new root is ordered and its key is made': (state) => ({
+    now: soon(state),
+    state: rootOrdered(state),
+    seen: { roots: [...rootsIn(state), root(state.newestRoot + 1)] },
+  }),
+  'the key of the newest root is lost': (state) => ({
+    now: soon(state),
+    seen: { roots: rootsIn(state).slice(0, -1), agents: unmoved(state) },
+  }),
 }
 
 /** The lead before the oldest authority ends, while the phase waits for its agents and no rotation comes between. */
@@ -251,6 +303,10 @@ function due(state: RotationState, count: (now: Instant, oldest: number) => Obse
     seen: { agents, held: epochsIn(state).map(held), connections: count(now, oldest) },
   }
 }
+const rootOrdered = (state: RotationState): RotationState => ({
+  ...state,
+  order: order(false, soon(state), 'root-rotate'),
+})
 
 const scene = (state: RotationState, now: Instant): Scene => ({
   now,

@@ -47,6 +47,33 @@ describe('bundle envelope', () => {
     assert.deepEqual([header.alg, header.typ], ['EdDSA', 'rotor-bundle+json'])
   })
 
+  it('carries signatures of ML-DSA-65 too, beside others or alone, and jose verifies them', async () => {
+    const quantum = await generateSigner('ml-dsa-65')
+    const bytes = await signBundle(TEXT, [signer, quantum])
+    const envelope = openEnvelope(bytes)
+    for (const { key } of [signer, quantum]) assert.equal(await envelope.verify(key), true)
+    assert.equal(await envelope.verify((await generateSigner('ml-dsa-65')).key), false)
+    const jws = JSON.parse(Buffer.from(bytes).toString('utf8'))
+    const verified = await generalVerify(jws, await importJWK(quantum.key, 'ML-DSA-65'))
+    assert.equal(Buffer.from(verified.payload).toString('utf8'), TEXT)
+    // no key of one kind is taken for one of the other
+    for (const one of jws.signatures) {
+      const { kid, alg } = JSON.parse(Buffer.from(one.protected, 'base64url').toString('utf8'))
+      const [mine, others] = alg === 'EdDSA' ? [signer.key, quantum.key] : [quantum.key, signer.key]
+      const alone = openEnvelope(json({ ...jws, signatures: [one] }))
+      assert.equal(await alone.verify(mine), true)
+      assert.equal(await alone.verify({ ...others, kid }), false)
+    }
+  })
+
+  it('stays far below its limit with a signature of ML-DSA-65 by every signer there may be', async () => {
+    const signers = await Promise.all(Array.from({ length: 16 }, () => generateSigner('ml-dsa-65')))
+    const payload = JSON.stringify(signers.map(({ key }) => key))
+    const bytes = await signBundle(payload, signers)
+    assert.ok(bytes.length < MAX_BUNDLE_BYTES / 1.5, `${bytes.length} bytes`)
+    assert.equal(await openEnvelope(bytes).verify(signers[15]?.key ?? assert.fail()), true)
+  })
+
   it('is the same bytes for the same text and signers, in any order', async () => {
     const once = await signBundle(TEXT, [signer, other])
     assert.deepEqual(await signBundle(TEXT, [other, signer]), once)

@@ -60,7 +60,7 @@ test('makes no bundle that agents would refuse', () => {
   const [only] = bundle.authorities
   assert.ok(only)
   const make = (epoch: number, authorities: typeof bundle.authorities) =>
-    following(state, bundle, { epoch, authorities, reason: 'test' }, at(100))
+    following(state, bundle, { epoch, authorities, roots: bundle.roots, reason: 'test' }, at(100))
   assert.throws(() => make(101, [only]), { code: 'ERR_INTERNAL', message: /expected epoch 101 .* found 100/ })
   assert.throws(() => make(100, [only, only]), {
     code: 'ERR_INTERNAL',
@@ -70,4 +70,8 @@ test('makes no bundle that agents would refuse', () => {
     code: 'ERR_INTERNAL',
     message: /found none/,
   })
+  assert.throws(
+    () => following(state, bundle, { epoch: 100, authorities: [only], roots: [], reason: 'test' }, at(100)),
+    { code: 'ERR_INTERNAL', message: /roots: expected at least one, found none/ },
+  )
 })

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { applyOrder } from '../../../src/rotation/orders.ts'
-import { at, distributingState, MINUTE, order, STATES, steadyState } from '../../support/rotation-world.ts'
+import {
+  at,
+  distributingState,
+  introducingState,
+  MINUTE,
+  order,
+  STATES,
+  steadyState,
+} from '../../support/rotation-world.ts'
 
 const now = at(104, 30)
 
@@ -44,4 +52,30 @@ test('refuses an order that comes minutes late: it may be a duplicate of one tha
   assert.throws(() => applyOrder(steadyState(), order(false, now + 6 * MINUTE), now), {
     code: 'ERR_ORDER_REFUSED',
   })
+})
+
+const rootOrder = { ...order(false, now, 'root-rotate'), reason: 'a new root' }
+
+test('a new root may be ordered in any phase, and waits for the end of the rotation', () => {
+  for (const phase of ['steady', 'distributing', 'converging', 'withdrawing'] as const) {
+    assert.deepEqual(applyOrder(STATES[phase](), rootOrder, now).order, rootOrder)
+  }
+})
+
+test('refuses a new root while another order or the root before is under way', () => {
+  const again = applyOrder(steadyState(), rootOrder, now)
+  for (const [state, message] of [
+    [again, /another order is under way \(steady, epoch 104 signs, a new root is ordered by alice\)/],
+    [{ ...distributingState(), order: order(false, now) }, /another order is under way/],
+    [introducingState(), /2 roots are trusted: the change before is not finished/],
+    [{ ...introducingState(), order: null }, /2 roots are trusted/],
+  ] as const) {
+    assert.throws(() => applyOrder(state, rootOrder, now), { code: 'ERR_ORDER_REFUSED', message })
+  }
+  assert.throws(() => applyOrder(again, order(false, now), now), { code: 'ERR_ORDER_REFUSED' })
+})
+
+test('force joins an ordered root without becoming a rotation in its place', () => {
+  const forced = applyOrder(applyOrder(steadyState(), rootOrder, now), order(true, now), now)
+  assert.deepEqual([forced.order?.kind, forced.order?.force], ['root-rotate', true])
 })

@@ -53,9 +53,10 @@ const inWords = (expected: Expected): string => {
 }
 
 test('the table of SPEC.md is the table the tests use', () => {
-  const { steady, distributing, converging, withdrawing } = TABLE
+  const { steady, distributing, converging, withdrawing, introducing } = TABLE
   for (const kind of Object.keys(EVENTS) as EventKind[]) {
-    const cells = [steady, distributing, converging, withdrawing].map((phase) => inWords(phase[kind]))
+    const phases = [steady, distributing, converging, withdrawing, introducing]
+    const cells = phases.map((phase) => inWords(phase[kind]))
     assert.ok(spec.includes(`\n| ${kind} | ${cells.join(' | ')} |\n`), `${kind}: ${cells.join(' | ')}`)
   }
 })

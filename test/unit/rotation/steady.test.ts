@@ -16,6 +16,7 @@ import {
   leaf,
   MINUTE,
   order,
+  root,
   since,
   statusesIn,
   steadyState,
@@ -58,7 +59,13 @@ test('asks for the authority of the coming epoch, dated back by the lead', () =>
   const keys = epochsIn(state).map(held)
   const decision = expectWait(decide(state, at(104, 55), { held: keys }), 'authority-not-created')
   assert.deepEqual(decision.effects, [
-    { kind: 'create-authority', epoch: 105, notBefore: at(104, 50), notAfter: at(109) },
+    {
+      kind: 'create-authority',
+      epoch: 105,
+      notBefore: at(104, 50),
+      notAfter: at(109),
+      root: root(1).sha256,
+    },
   ])
   const late = expectWait(decide(since(state, 103), at(105, 20), { held: keys }), 'authority-not-created')
   assert.deepEqual(late.effects[0], {
@@ -66,6 +73,7 @@ test('asks for the authority of the coming epoch, dated back by the lead', () =>
     epoch: 105,
     notBefore: at(104, 55),
     notAfter: at(109),
+    root: root(1).sha256,
   })
 })
 
@@ -108,7 +116,13 @@ test('an order after an early rotation takes the epoch after that, back-dated fr
   const state = { ...genesis(104), order: order(false, at(104, 1)) }
   const first = expectWait(decide(state, at(104, 1), { held: [held(104)] }), 'authority-not-created')
   assert.deepEqual(first.effects, [
-    { kind: 'create-authority', epoch: 105, notBefore: at(103, 56), notAfter: at(109) },
+    {
+      kind: 'create-authority',
+      epoch: 105,
+      notBefore: at(103, 56),
+      notAfter: at(109),
+      root: root(1).sha256,
+    },
   ])
 })
 
@@ -181,7 +195,13 @@ test('a policy or a time that is no number is a mistake of the caller', () => {
   assert.throws(() => decide(steadyState(), at(104), {}, { goOnBelow: -1 }), TypeError)
   assert.throws(() => decide(steadyState(), at(104), {}, { patience: Number.NaN }), TypeError)
   assert.throws(
-    () => advance(steadyState(), { held: [], published: 0, agents: [], servers: [] }, {}, Number.NaN),
+    () =>
+      advance(
+        steadyState(),
+        { held: [], roots: [], signedBy: {}, published: 0, agents: [], servers: [] },
+        {},
+        Number.NaN,
+      ),
     TypeError,
   )
 })

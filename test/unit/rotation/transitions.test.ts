@@ -24,6 +24,7 @@ const states: Record<Phase, RotationState> = {
   distributing: STATES.distributing(),
   converging: STATES.converging(),
   withdrawing: STATES.withdrawing(),
+  introducing: STATES.introducing(),
 }
 const phases = Object.keys(TABLE) as Phase[]
 const kinds = Object.keys(EVENTS) as EventKind[]

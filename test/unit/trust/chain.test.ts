@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
-import { assertIssuedBy, keyMatches, verifyLeaf } from '../../../src/trust/chain.ts'
+import { assertIssuedBy, keyMatches, readySignatures, verifyLeaf } from '../../../src/trust/chain.ts'
 import { generateKeyPair } from '../../../src/trust/keys.ts'
 import { makeTestDomain, type TestDomain, type TestLeaf } from '../../support/test-domain.ts'
 import { ca, certSign, craft, crlSignOnly, opensslVerify, x509 } from './oracle.ts'
@@ -90,6 +90,23 @@ describe('chains', () => {
       () => verifyLeaf([forged.certificate], [authority.certificate], now),
       invalid(/none of the 1/),
     )
+  })
+
+  it('looks at a signature once, ahead or not, and what it remembers counts for that key only', async () => {
+    const [one, other] = [await makeTestDomain({ now }), await makeTestDomain({ now })]
+    const leaf = await one.leaf()
+    await readySignatures(leaf.chain)
+    const { certificate } = one.authority()
+    verifyLeaf(leaf.chain, [certificate], now)
+    const twin = await craft({
+      ...window,
+      subject: new x509.X509Certificate(Buffer.from(certificate.der)).subject,
+      keyPair: other.authority().keyPair,
+      extensions: [ca(0), certSign(), new x509.SubjectKeyIdentifierExtension(certificate.subjectKeyId ?? '')],
+    })
+    await readySignatures([leaf.certificate, twin.certificate])
+    assert.throws(() => assertIssuedBy(leaf.certificate, twin.certificate), invalid(/the signature of/))
+    verifyLeaf(leaf.chain, [certificate], now)
   })
 
   it('refuses an issuer that is no CA, may not sign certificates, or has another key identifier', async () => {

@@ -64,7 +64,7 @@ describe('issuing', () => {
     assert.match(withRsa, /Key Usage: critical Digital Signature, Key Encipherment/)
   })
 
-  it('makes authorities that may sign leaves only, and roots that may sign authorities only', () => {
+  it('makes authorities that may sign leaves only, and roots that may sign authorities and one other root', () => {
     const shown = text(authority.certificate.pem)
     assert.match(
       shown,
@@ -73,7 +73,7 @@ describe('issuing', () => {
     const root = domain.root.certificate
     assert.match(
       text(root.pem),
-      /Subject: CN = prod root [0-9a-f]{8}, O = prod .*CA:TRUE, pathlen:1 .*critical Certificate Sign, CRL Sign/,
+      /Subject: CN = prod root [0-9a-f]{8}, O = prod .*CA:TRUE, pathlen:2 .*critical Certificate Sign, CRL Sign/,
     )
     assert.equal(authority.certificate.authorityKeyId, root.subjectKeyId)
     assertIssuedBy(root, root)

@@ -10,10 +10,18 @@ import {
   writeNames,
   writeSubject,
 } from '../../../src/trust/names.ts'
-import { altNames, der, sequence, x509 } from './oracle.ts'
+import { der, sequence, x509 } from './oracle.ts'
 
-const read = (extension: x509.Extension): Names =>
-  readNames(new x509.SubjectAlternativeNameExtension(extension.rawData))
+/** What the library read must be what we read. */
+function read(value: Uint8Array): Names {
+  const names = readNames(value)
+  const { items } = new x509.GeneralNames(value)
+  const of = (type: string): string[] => items.filter((one) => one.type === type).map((one) => one.value)
+  assert.deepEqual(names, { dns: of('dns'), ip: of('ip'), uri: of('url') })
+  return names
+}
+
+const encoded = (name: x509.Name): Buffer => Buffer.from(name.toArrayBuffer())
 
 describe('names in certificates', () => {
   it('reads back DNS names, IP addresses and URIs', () => {
@@ -66,7 +74,7 @@ describe('names in certificates', () => {
   })
 
   it('refuses names whose bytes would read differently elsewhere: NUL, control characters, odd address sizes', () => {
-    const one = (tag: number, bytes: Buffer) => altNames(sequence(der(0x80 | tag, bytes)))
+    const one = (tag: number, bytes: Buffer) => sequence(der(0x80 | tag, bytes))
     assert.throws(() => read(one(2, Buffer.from('good.example\0.evil'))), SyntaxError)
     assert.throws(() => read(one(2, Buffer.from('b\xfccher.example', 'latin1'))), SyntaxError)
     assert.throws(() => read(one(6, Buffer.from('spiffe://\x7f'))), SyntaxError)
@@ -78,7 +86,7 @@ describe('names in certificates', () => {
 
   it('refuses names that are not in DER: bytes after them, lengths that are not minimal', () => {
     const name = der(0x82, Buffer.from('a.example'))
-    assert.deepEqual(read(altNames(sequence(name))).dns, ['a.example'])
+    assert.deepEqual(read(sequence(name)).dns, ['a.example'])
     const long = Buffer.concat([Buffer.of(0x82, 0x81, 9), Buffer.from('a.example')])
     for (const value of [
       Buffer.concat([sequence(name), Buffer.of(0)]),
@@ -87,14 +95,14 @@ describe('names in certificates', () => {
       Buffer.concat([Buffer.of(0x30, 0x80), name, Buffer.of(0, 0)]),
       sequence(long),
     ]) {
-      assert.throws(() => read(altNames(value)), value.toString('hex'))
+      assert.throws(() => read(value), value.toString('hex'))
     }
   })
 
   it('writes and reads a common name, and refuses empty, long and unprintable ones', () => {
     assert.equal(readCommonName(writeSubject('orders', 'prod')), 'orders')
     assert.equal(readCommonName(writeSubject('Bestellungen für Zoë')), 'Bestellungen für Zoë')
-    assert.equal(readCommonName(new x509.Name(sequence())), '')
+    assert.equal(readCommonName(sequence()), '')
     for (const name of ['#0201', 'a,O=b', '"a"', 'a\\,b', ' a ']) {
       assert.equal(readCommonName(writeSubject(name)), name)
     }
@@ -102,9 +110,9 @@ describe('names in certificates', () => {
       assert.throws(() => writeSubject(name), TypeError, JSON.stringify(name))
     }
     const two = new x509.Name([{ CN: ['a'] }, { CN: ['b'] }])
-    assert.throws(() => readCommonName(two), /expected one common name/)
+    assert.throws(() => readCommonName(encoded(two)), /expected one common name/)
     assert.throws(
-      () => readCommonName(new x509.Name([{ CN: ['#020101'] }])),
+      () => readCommonName(encoded(new x509.Name([{ CN: ['#020101'] }]))),
       /expected the common name as text/,
     )
   })

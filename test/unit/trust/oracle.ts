@@ -91,6 +91,13 @@ export interface Crafted extends KeyedCertificate {
 /** A P-256 certificate with exactly these extensions, sound or not. */
 export async function craft(options: CraftOptions): Promise<Crafted> {
   const keyPair = options.keyPair ?? (await generateKeyPair())
+  const certificate = parseCertificate(await craftDer({ ...options, keyPair }), options.subject)
+  return { certificate, keyPair, privateKey: keyPair.privateKey }
+}
+
+/** Its bytes, also of one that we do not read. */
+export async function craftDer(options: CraftOptions): Promise<Uint8Array> {
+  const keyPair = options.keyPair ?? (await generateKeyPair())
   const { issuer } = options
   const made = await x509.X509CertificateGenerator.create({
     subject: options.subject,
@@ -103,8 +110,7 @@ export async function craft(options: CraftOptions): Promise<Crafted> {
     notAfter: new Date(options.notAfter),
     extensions: [...(options.extensions ?? [])],
   })
-  const certificate = parseCertificate(new Uint8Array(made.rawData), options.subject)
-  return { certificate, keyPair, privateKey: keyPair.privateKey }
+  return new Uint8Array(made.rawData)
 }
 
 const nameOf = (certificate: Certificate): x509.Name =>

@@ -2,11 +2,12 @@
 import { jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { Decision, ObservedConnections, ObservedServer, RotationState } from '../src/rotation/state.ts'
-import { type Clock, type Duration, formatInstant, type Instant } from '../src/time.ts'
-import type { DomainNames } from '../src/wire/names.ts'
-import { encodeRecord } from '../src/wire/record.ts'
-import { type IssuerReport, REPORT_KEY } from '../src/wire/report.ts'
+import type { RotorError } from '../../src/errors.ts'
+import type { Decision, ObservedConnections, ObservedServer, RotationState } from '../../src/rotation/state.ts'
+import { type Clock, type Duration, formatInstant, type Instant } from '../../src/time.ts'
+import type { DomainNames } from '../../src/wire/names.ts'
+import { encodeRecord } from '../../src/wire/record.ts'
+import { type IssuerProblem, type IssuerReport, PROBLEM_KEY, REPORT_KEY } from '../../src/wire/report.ts'
 
 const AT_MOST_EVERY: Duration = 250
 
@@ -17,10 +18,29 @@ export class Report {
   #lastWrite: Instant = 0
   #reason = ''
   #since: Instant = 0
+  #rebuilt: IssuerReport['rebuilt'] = null
+  /** As it was written last; undefined when nothing was. */
+  #problem: IssuerProblem['problem'] | undefined = undefined
 
   constructor(names: DomainNames, clock: Clock) {
     this.#names = names
     this.#clock = clock
+  }
+
+  /** The state was made again from this version: told in every report from now on. */
+  rebuiltFrom(version: number): void {
+    this.#rebuilt = { at: formatInstant(this.#clock.now()), version }
+  }
+
+  /** Whether a turn of the rotation went well. Written when that changes, so that `rotor status` can say it. */
+  async problem(nc: NatsConnection, error: RotorError | null): Promise<void> {
+    if (this.#problem !== undefined && this.#problem?.code === error?.code) return
+    const since = formatInstant(this.#clock.now())
+    const problem = error === null ? null : { code: error.code, message: error.message, since }
+    const record: IssuerProblem = { v: 1, problem }
+    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
+    await kv.put(PROBLEM_KEY, encodeRecord(record))
+    this.#problem = problem
   }
 
   /** Returns in how many milliseconds it wants to be called again: soon, when a change waits to be written. */
@@ -42,6 +62,7 @@ export class Report {
       phase: state.phase,
       reason: decision.reason,
       since: formatInstant(this.#since),
+      rebuilt: this.#rebuilt,
       waitingFor: decision.waitingFor.map(({ name, kind, missing }) => ({ name, kind, missing })),
       servers: servers.map(({ name, agent, listeners }) => ({
         name,

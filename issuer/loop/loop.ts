@@ -3,12 +3,12 @@
  * reason to look. All decisions are in `src/rotation`; a crash anywhere here is answered by the next turn.
  */
 import type { NatsConnection } from '@nats-io/transport-node'
-import type { Bell } from '../src/bell.ts'
-import { type Signer, signBundle } from '../src/bundle/envelope.ts'
-import { RotorError } from '../src/errors.ts'
-import type { Logger } from '../src/log.ts'
-import type { Link } from '../src/nats/link.ts'
-import { advance, bootstrap } from '../src/rotation/advance.ts'
+import type { Bell } from '../../src/bell.ts'
+import type { Signer } from '../../src/bundle/envelope.ts'
+import { RotorError } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import type { Link } from '../../src/nats/link.ts'
+import { advance } from '../../src/rotation/advance.ts'
 import type {
   Decision,
   Effect,
@@ -16,25 +16,30 @@ import type {
   RotationPolicy,
   RotationState,
   Straggler,
-} from '../src/rotation/state.ts'
-import { Backoff, Silence } from '../src/tasks.ts'
-import { type Clock, type Duration, sleep } from '../src/time.ts'
-import { type BundlePayload, bundlePayload } from '../src/wire/bundle.ts'
-import type { DomainNames } from '../src/wire/names.ts'
-import { decodeRecord } from '../src/wire/record.ts'
-import type { Authority } from './authority/authority.ts'
-import type { Census } from './census/census.ts'
-import type { Prober } from './prober.ts'
-import { Report } from './report.ts'
-import type { Statuses } from './statuses.ts'
+} from '../../src/rotation/state.ts'
+import { Backoff, Silence } from '../../src/tasks.ts'
+import { type Clock, type Duration, sleep } from '../../src/time.ts'
+import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
+import type { DomainNames } from '../../src/wire/names.ts'
+import { decodeRecord } from '../../src/wire/record.ts'
+import type { Authority } from '../authority/authority.ts'
+import type { Census } from '../census/census.ts'
+import type { BundleHistory } from '../history/history.ts'
+import type { Prober } from '../prober.ts'
+import type { Statuses } from '../statuses.ts'
 import {
+  isStoreMissing,
   newestBundle,
   type PublishedBundle,
-  publishBundle,
   readState,
   type StoredState,
   writeState,
-} from './store.ts'
+} from '../store.ts'
+import { Effects } from './effects.ts'
+import { recover } from './recovery.ts'
+import { rehearse } from './rehearsal.ts'
+import { Report } from './report.ts'
+import { heldRoots, Signers } from './roots.ts'
 
 /** What an issuer tells its owner. Synchronous; `before`/`after` stand on both sides of every write. */
 export type IssuerEvent =
@@ -47,18 +52,27 @@ export type IssuerEvent =
     }
   | { readonly type: 'effect'; readonly when: 'before' | 'after'; readonly effect: Effect }
   | { readonly type: 'waiting'; readonly reason: string; readonly waitingFor: readonly Straggler[] }
+  /** The state was lost or older than what agents have, and was made again from this version of the kept bundles. */
+  | { readonly type: 'rebuilt'; readonly version: number }
 
 export interface LoopOptions {
   readonly names: DomainNames
-  readonly agents: readonly string[]
+  /** Every agent of the domain now: a rotation waits for these. */
+  readonly agents: () => readonly string[]
   readonly authority: Authority
   readonly signers: readonly Signer[]
   readonly policy: RotationPolicy
   /** Payload text of version 1, written by `rotor init`: what a domain without a record begins with. */
   readonly genesis: string
+  /** Every bundle before it is published. */
+  readonly history: BundleHistory
+  /** SPIFFE ID of the leaves that are made to be looked at only: the issuer's own. */
+  readonly spiffeId: string
   readonly prober: Prober
   readonly census: Pick<Census, 'observe'>
   readonly statuses: Statuses
+  /** Stream or buckets are gone: they are made again with the next connection. */
+  readonly storesLost: () => void
   readonly bell: Bell
   readonly clock: Clock
   readonly logger: Logger
@@ -77,10 +91,17 @@ export class Loop {
   #bundle: BundlePayload | null = null
   #published: PublishedBundle | null = null
   #lastWait = ''
+  /** Why the key store does not know which authority signs: said once. */
+  #untold = ''
   readonly #report: Report
+  readonly #effects: Effects
+  readonly #rootsOf = new Signers()
+  /** The state was compared with what is kept of the bundles. */
+  #compared = false
 
   constructor(options: LoopOptions) {
     this.#options = options
+    this.#effects = new Effects(options)
     this.#report = new Report(options.names, options.clock)
   }
 
@@ -96,8 +117,11 @@ export class Loop {
     const silence = new Silence()
     let conflicts = 0
     while (!signal.aborted) {
+      let nc: NatsConnection | null = null
       try {
-        const wait = await this.turn(await link.ready(signal), signal)
+        nc = await link.ready(signal)
+        const wait = await this.turn(nc, signal)
+        await this.#report.problem(nc, null)
         backoff.reset()
         silence.reset()
         conflicts = 0
@@ -107,9 +131,17 @@ export class Loop {
         const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
         conflicts = error.code === 'ERR_STATE_CONFLICT' ? conflicts + 1 : 0
         // A lost race is read again and over; one that stays needs a person: another issuer, or a restored backup.
-        if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL)
+        if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL) {
           logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
-        if (silence.count(error)) await link.leave(signal)
+          this.#compared = false
+        }
+        // What a next turn mends by itself, or NATS does not let us write, is not worth telling.
+        if (nc !== null && !/^ERR_(NATS|STATE)/.test(error.code)) {
+          await this.#report.problem(nc, error).catch(() => {})
+        }
+        const lost = isStoreMissing(cause)
+        if (lost) this.#options.storesLost()
+        if (lost || silence.count(error)) await link.leave(signal)
         await sleep(backoff.next(), signal).catch(() => {})
       }
     }
@@ -117,23 +149,22 @@ export class Loop {
 
   /** One turn; returns how long to wait before the next. */
   async turn(nc: NatsConnection, signal: AbortSignal): Promise<Duration> {
-    const { names, clock } = this.#options
-    const stored = await this.#state(nc)
-    const published = await newestBundle(nc, names, this.#options.signers, this.#published)
+    const { names, clock, signers, policy } = this.#options
+    const read = await readState(nc, names)
+    const published = await newestBundle(nc, names, signers, this.#published)
     this.#published = published
-    const decision = advance(
-      stored.state,
-      await this.#observe(stored.state, published),
-      this.#options.policy,
-      clock.now(),
-    )
+    const stored = await this.#current(nc, read, published)
+    const seen = await this.#observe(stored.state, published)
+    const decision = advance(stored.state, seen, policy, clock.now())
     if (decision.kind === 'move') {
       await this.#commit(nc, stored, decision)
       await this.#perform(nc, decision.to, decision.effects, published, signal)
+      await this.#tellSigner(decision.to)
       return 0
     }
     this.#sayWait(decision)
     await this.#perform(nc, stored.state, decision.effects, published, signal)
+    await this.#tellSigner(stored.state)
     const reportIn = await this.#report.write(
       nc,
       stored.state,
@@ -144,23 +175,52 @@ export class Loop {
     return Math.min(this.#waitFor(decision), reportIn)
   }
 
-  async #state(nc: NatsConnection): Promise<StoredState> {
-    const { names, clock, genesis } = this.#options
-    let stored = await readState(nc, names)
-    if (stored === null) {
-      const state = bootstrap({ domain: names.domain, payload: genesis, fence: 0 }, clock.now())
-      stored = { state, revision: await writeState(nc, names, state, 0) }
+  /** What was read, or what the kept bundles say when that is lost or older than what agents have. */
+  async #current(
+    nc: NatsConnection,
+    read: StoredState | null,
+    published: PublishedBundle | null,
+  ): Promise<StoredState> {
+    const { names, clock, logger, onEvent } = this.#options
+    let stored = read
+    if (stored === null || !this.#compared) {
+      const found = await recover(
+        read?.state ?? null,
+        published,
+        { ...this.#options, domain: names.domain },
+        clock.now(),
+      )
+      if (found !== null) {
+        const revision = await writeState(nc, names, found.state, read?.revision ?? 0)
+        stored = { state: found.state, revision }
+        const { version, phase } = found.state
+        if (found.rebuilt) {
+          this.#report.rebuiltFrom(version)
+          logger.warn(
+            { version, phase, had: read?.state.version ?? null },
+            'the records were lost or too old; the rotation goes on from the newest kept bundle',
+          )
+          onEvent({ type: 'rebuilt', version })
+        }
+      }
     }
+    if (stored === null) throw new RotorError('ERR_INTERNAL', 'no state was read and none was made')
+    this.#compared = true
     this.#take(stored.state)
     return stored
   }
 
   async #observe(state: RotationState, published: PublishedBundle | null): Promise<Observations> {
     const { agents, authority, prober, census, statuses } = this.#options
+    const bundle = decodePayload(state.payload)
+    const held = await authority.list()
+    const roots = await heldRoots(authority, bundle, state.newestRoot)
     return {
-      held: await authority.list(),
+      held,
+      roots,
+      signedBy: this.#rootsOf.of(bundle, held, roots),
       published: published?.version ?? 0,
-      agents: agents.map((name) => ({ name, status: statuses.get(name) })),
+      agents: agents().map((name) => ({ name, status: statuses.get(name) })),
       servers: prober.observe(markOf(state)),
       connections: census.observe(state),
     }
@@ -172,6 +232,7 @@ export class Loop {
     decision: Extract<Decision, { kind: 'move' }>,
   ): Promise<void> {
     const { names, logger, onEvent } = this.#options
+    await this.#rehearse(stored.state, decision.to)
     const event = {
       type: 'commit',
       move: decision.move,
@@ -194,6 +255,16 @@ export class Loop {
     onEvent({ ...event, when: 'after' })
   }
 
+  /** An authority enters a bundle only when leaves of it, and of the one that signs now, will verify. */
+  async #rehearse(from: RotationState, to: RotationState): Promise<void> {
+    const { authority, clock, spiffeId } = this.#options
+    const [before, after] = [decodePayload(from.payload), decodePayload(to.payload)]
+    const known = before.authorities.map(({ epoch }) => epoch)
+    const next = after.authorities.find(({ epoch }) => !known.includes(epoch))?.epoch
+    if (next === undefined) return
+    await rehearse({ authority, spiffeId, before, after, next, now: clock.now() })
+  }
+
   async #perform(
     nc: NatsConnection,
     state: RotationState,
@@ -201,42 +272,25 @@ export class Loop {
     published: PublishedBundle | null,
     signal: AbortSignal,
   ): Promise<void> {
+    const scene = { nc, state, mark: markOf(state), sequence: published?.sequence ?? 0, signal }
     for (const effect of effects) {
       this.#options.onEvent({ type: 'effect', when: 'before', effect })
-      await this.#performOne(nc, state, effect, published, signal)
+      await this.#effects.perform(effect, scene)
       this.#options.onEvent({ type: 'effect', when: 'after', effect })
     }
   }
 
-  async #performOne(
-    nc: NatsConnection,
-    state: RotationState,
-    effect: Effect,
-    published: PublishedBundle | null,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { names, authority, prober, signers, logger } = this.#options
-    switch (effect.kind) {
-      case 'create-authority':
-        await authority.prepare(effect.epoch, effect)
-        logger.info({ epoch: effect.epoch }, 'authority created')
-        return
-      case 'publish-bundle':
-        await publishBundle(
-          nc,
-          names,
-          await signBundle(state.payload, signers),
-          state.version,
-          published?.sequence ?? 0,
-        )
-        logger.info({ version: state.version }, 'bundle published')
-        return
-      case 'probe-servers':
-        await prober.probe(effect.epoch, decodePayload(state.payload), markOf(state), signal)
-        return
-      case 'delete-authority':
-        await authority.delete(effect.epoch)
-        logger.info({ epoch: effect.epoch }, 'authority deleted')
+  /** A state names as active what everybody trusts. No effect of `advance`: nothing of ours waits for it. */
+  async #tellSigner({ active }: RotationState): Promise<void> {
+    const { authority, logger } = this.#options
+    try {
+      await authority.activate(active)
+      this.#untold = ''
+    } catch (cause) {
+      const { code, message } = RotorError.from(cause)
+      if (message === this.#untold) return
+      this.#untold = message
+      logger.warn({ code, epoch: active, err: message }, 'the key store was not told which authority signs')
     }
   }
 

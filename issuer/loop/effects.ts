@@ -1,0 +1,150 @@
+/** Performs what `advance` wants done. Every effect may come again: after a crash, or when the one before it failed. */
+import type { NatsConnection } from '@nats-io/transport-node'
+import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
+import { RotorError } from '../../src/errors.ts'
+import type { Logger } from '../../src/log.ts'
+import type { Effect, RotationState } from '../../src/rotation/state.ts'
+import type { Clock } from '../../src/time.ts'
+import { parseCertificate } from '../../src/trust/certificate.ts'
+import { assertIssuedBy } from '../../src/trust/chain.ts'
+import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
+import type { DomainNames } from '../../src/wire/names.ts'
+import { decodeRecord } from '../../src/wire/record.ts'
+import type { Authority } from '../authority/authority.ts'
+import type { BundleHistory } from '../history/history.ts'
+import { keepFrom } from '../history/keep.ts'
+import { openOwn } from '../own.ts'
+import type { Prober } from '../prober.ts'
+import { publishBundle } from '../store.ts'
+
+export interface EffectsOptions {
+  readonly names: DomainNames
+  readonly authority: Authority
+  readonly signers: readonly Signer[]
+  readonly history: BundleHistory
+  readonly prober: Prober
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** On what an effect is performed. */
+export interface Scene {
+  readonly nc: NatsConnection
+  /** The committed one. */
+  readonly state: RotationState
+  /** What proofs of listeners count for. */
+  readonly mark: string
+  /** Sequence of the last message on the bundle subject; 0 when there is none. */
+  readonly sequence: number
+  readonly signal: AbortSignal
+}
+
+export class Effects {
+  readonly #options: EffectsOptions
+
+  constructor(options: EffectsOptions) {
+    this.#options = options
+  }
+
+  async perform(effect: Effect, scene: Scene): Promise<void> {
+    const { authority, prober, logger } = this.#options
+    switch (effect.kind) {
+      case 'create-authority':
+      case 'create-root':
+        return this.make(effect, scene.state)
+      case 'publish-bundle':
+        await this.#publish(scene)
+        logger.info({ version: scene.state.version }, 'bundle published')
+        return
+      case 'probe-servers':
+        await prober.probe(effect.epoch, payloadOf(scene.state), scene.mark, scene.signal)
+        return
+      case 'delete-authority':
+        await authority.delete(effect.epoch)
+        logger.info({ epoch: effect.epoch }, 'authority deleted')
+        return this.#prune(scene.state)
+      case 'delete-root':
+        await authority.rootStore?.delete(effect.number)
+        logger.info({ number: effect.number }, 'root deleted')
+    }
+  }
+
+  /** What is made in the key store, without a connection. */
+  async make(
+    effect: Extract<Effect, { kind: 'create-authority' | 'create-root' }>,
+    state: RotationState,
+  ): Promise<void> {
+    const { authority, logger } = this.#options
+    if (effect.kind === 'create-authority') {
+      await this.#createAuthority(effect, state)
+      logger.info({ epoch: effect.epoch }, 'authority created')
+      return
+    }
+    const { rootStore } = authority
+    if (rootStore === undefined) throw noRootStore()
+    const { sha256 } = await rootStore.create(effect)
+    logger.info({ number: effect.number, sha256 }, 'root created')
+  }
+
+  /** A store that knows one root at a time may have signed with another one: nobody would trust that authority. */
+  async #createAuthority(
+    effect: Extract<Effect, { kind: 'create-authority' }>,
+    state: RotationState,
+  ): Promise<void> {
+    const { authority } = this.#options
+    const { epoch, notBefore, notAfter } = effect
+    const { certificate } = await authority.prepare(epoch, { notBefore, notAfter }, effect.root)
+    const root = payloadOf(state)
+      .roots.map((pem) => parseCertificate(pem, 'root'))
+      .find(({ sha256 }) => sha256 === effect.root)
+    try {
+      if (root === undefined) throw new RotorError('ERR_INTERNAL', `root ${effect.root} is not in the bundle`)
+      assertIssuedBy(parseCertificate(certificate, 'authority'), root)
+    } catch (cause) {
+      await authority.delete(epoch)
+      throw new RotorError(
+        'ERR_AUTHORITY_MISSING',
+        `authority of epoch ${epoch}: expected one under the root ${effect.root}, which every node knows, found another; a new root is introduced by \`rotor root rotate\` before it signs`,
+        { cause },
+      )
+    }
+  }
+
+  /** Kept first, then published: what was kept before a crash is what goes out after it. */
+  async #publish({ nc, state, sequence }: Scene): Promise<void> {
+    const { names, signers, history } = this.#options
+    const envelope = await history.store(state.version, await signBundle(state.payload, signers))
+    const kept = await openOwn(envelope, names.domain, signers)
+    if (kept?.text !== state.payload) {
+      throw new RotorError(
+        'ERR_STATE_CONFLICT',
+        `history of bundles of ${names.domain}: version ${state.version} is another bundle there, which agents may have`,
+      )
+    }
+    await publishBundle(nc, names, envelope, state.version, sequence)
+  }
+
+  /** Bundles whose signer is trusted no more are of no use, once they are old. A failure costs only room. */
+  async #prune(state: RotationState): Promise<void> {
+    const { names, signers, history, clock, logger } = this.#options
+    try {
+      const read = async (version: number) => {
+        const envelope = await history.read(version)
+        return envelope === null ? null : ((await openOwn(envelope, names.domain, signers))?.bundle ?? null)
+      }
+      await history.prune(await keepFrom(await history.list(), read, payloadOf(state), clock.now()))
+    } catch (cause) {
+      const { code, message } = RotorError.from(cause)
+      logger.warn({ code, err: message }, 'old bundles stay in the history for now')
+    }
+  }
+}
+
+export const noRootStore = (): RotorError =>
+  new RotorError(
+    'ERR_ORDER_REFUSED',
+    'a new root is made in the engine by its operator, who makes it the default issuer of the root mount; then order again (docs/operations.md, "Changing the root")',
+  )
+
+const payloadOf = (state: RotationState): BundlePayload =>
+  decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')

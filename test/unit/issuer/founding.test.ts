@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type FoundingPlan, found } from '../../../issuer/founding/found.ts'
+import { readAgentConfig, readIssuerConfig } from '../../../src/domain/config.ts'
+import { readIdentity } from '../../../src/identity/read.ts'
+import { makeSchedule } from '../../../src/schedule.ts'
+import { algorithmOfKey } from '../../../src/trust/keys.ts'
+
+const plan = (out: string, more: Partial<FoundingPlan>): FoundingPlan => ({
+  domain: 'prod',
+  out,
+  schedule: makeSchedule(),
+  servers: [{ name: 'nats-1', host: '127.0.0.1', clientPort: 4222, clusterPort: 6222 }],
+  services: [{ name: 'orders' }],
+  now: Date.now(),
+  ...more,
+})
+
+test('a domain is founded with the kind of key and the join endpoint that were asked for', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'rotor-founding-'))
+  try {
+    const out = join(dir, 'prod')
+    const founded = await found(plan(out, { key: 'P-384', join: 'rotor.example:9443' }))
+    const orders = await readAgentConfig(founded.agentConfigs.orders ?? '')
+    const { leaf } = await readIdentity(orders.identity)
+    assert.deepEqual([orders.key, algorithmOfKey(leaf.x509.publicKey)], ['P-384', 'P-384'])
+    const { join: endpoint } = await readIssuerConfig(founded.issuerConfig)
+    assert.deepEqual(endpoint, { listen: '0.0.0.0:9443', addresses: ['rotor.example:9443'] })
+    const plain = await found(plan(join(dir, 'plain'), { join: '127.0.0.1:9443' }))
+    const { join: local } = await readIssuerConfig(plain.issuerConfig)
+    assert.deepEqual(local, { listen: '127.0.0.1:9443' })
+    await assert.rejects(found(plan(join(dir, 'bad'), { join: 'nowhere' })), {
+      code: 'ERR_CONFIG_INVALID',
+      message: /join: expected "host:port"/,
+    })
+  } finally {
+    await rm(dir, { recursive: true })
+  }
+})
