@@ -1,6 +1,6 @@
 /** Is this directory fit for an agent, and what did the last one leave behind? Runs once, when it is opened. */
 import { lstat, mkdir, realpath } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { RotorError } from '../errors.ts'
 import { fsyncDir, writing } from './durable.ts'
 import { assertOurs, octal } from './files.ts'
@@ -14,14 +14,26 @@ import type { Trace } from './steps.ts'
  * them belongs to or can be changed by somebody else, ERR_IDENTITY_WRITE when it can not be made.
  */
 export async function prepareFolders(dir: string): Promise<string> {
-  await writing(dir, () => mkdir(dir, { recursive: true, mode: 0o700 }))
+  const made = await writing(dir, () => mkdir(dir, { recursive: true, mode: 0o700 }))
   const path = await writing(dir, () => realpath(dir))
+  if (made !== undefined) await keepName(path)
   await assertFolder(path)
   for (const folder of [join(path, GENERATIONS), join(path, LOCK)]) {
     await writing(folder, () => mkdir(folder, { recursive: true, mode: 0o700 }))
     await assertFolder(folder)
   }
   return path
+}
+
+/**
+ * A new directory must outlive a power cut from the moment something in it counts, so the folders above it are synced
+ * as well. One that we may not read can not be; its owner has made it long ago.
+ */
+async function keepName(path: string): Promise<void> {
+  for (let folder = dirname(path); ; folder = dirname(folder)) {
+    await fsyncDir(folder).catch(() => {})
+    if (folder === dirname(folder)) return
+  }
 }
 
 async function assertFolder(path: string): Promise<void> {

@@ -6,13 +6,12 @@ import { type AcceptContext, acceptBundle } from '../../src/bundle/accept.ts'
 import { openEnvelope, type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { BundlePayload } from '../../src/wire/bundle.ts'
+import { type Json, partAt, pathsOf, withPart } from '../support/fuzz/json.ts'
 import { makeTestDomain, type TestBundle, type TestDomain } from '../support/test-domain.ts'
 
 const now = Date.UTC(2026, 10, 22, 12)
 /** One bundle takes about a millisecond; a run that needs this long hangs. */
 const PATIENCE = 2000
-
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 describe('bundles under fuzz', () => {
   let domain: TestDomain
@@ -145,39 +144,14 @@ function mutated(value: unknown): fc.Arbitrary<Json> {
   return fc
     .tuple(fc.constantFrom(...paths), fc.constantFrom(...paths), kind, replacement, fc.nat(2000))
     .map(([path, other, how, given, at]) => {
-      const found = get(original, path)
-      if (how === 'remove') return set(original, path, undefined)
-      if (how === 'double' && Array.isArray(found)) return set(original, path, [...found, ...found])
-      if (how === 'swap') return set(original, path, get(original, other))
+      const found = partAt(original, path)
+      if (how === 'remove') return withPart(original, path, undefined)
+      if (how === 'double' && Array.isArray(found)) return withPart(original, path, [...found, ...found])
+      if (how === 'swap') return withPart(original, path, partAt(original, other))
       if (how === 'damage' && typeof found === 'string' && found !== '') {
         const place = at % found.length
-        return set(original, path, `${found.slice(0, place)}~${found.slice(place + 1)}`)
+        return withPart(original, path, `${found.slice(0, place)}~${found.slice(place + 1)}`)
       }
-      return set(original, path, given)
+      return withPart(original, path, given)
     })
-}
-
-type Path = readonly (string | number)[]
-
-function pathsOf(value: Json, path: Path = []): Path[] {
-  if (typeof value !== 'object' || value === null) return [path]
-  const entries = Array.isArray(value) ? [...value.entries()] : Object.entries(value)
-  return [path, ...entries.flatMap(([key, one]) => pathsOf(one, [...path, key]))]
-}
-
-function get(value: Json, path: Path): Json {
-  let found: Json | undefined = value
-  for (const key of path) found = (found as Record<string | number, Json>)[key]
-  return found ?? null
-}
-
-/** A copy with the part at `path` exchanged; undefined takes it out. */
-function set(value: Json, [key, ...rest]: Path, given: Json | undefined): Json {
-  if (key === undefined) return given ?? null
-  const copy = (Array.isArray(value) ? [...value] : { ...(value as object) }) as Record<string | number, Json>
-  if (rest.length > 0) copy[key] = set(copy[key] ?? null, rest, given)
-  else if (given !== undefined) copy[key] = given
-  else if (Array.isArray(copy)) copy.splice(Number(key), 1)
-  else delete copy[key]
-  return copy
 }

@@ -1,0 +1,3 @@
+import { currentMachine } from '../agent-machine.ts'
+
+export const openDirectory = async () => currentMachine().disk

@@ -1,0 +1,211 @@
+/** What goes wrong in a fleet, at random moments, until it is told to stop. */
+import type { Epoch } from '../../../src/schedule.ts'
+import type { Duration, Instant } from '../../../src/time.ts'
+import type { Random } from '../random.ts'
+import type { AgentMachine } from './agent-machine.ts'
+import type { IssuerMachine } from './issuer-machine.ts'
+import type { KeyStore } from './key-store.ts'
+import type { Network } from './network.ts'
+import type { Timeline } from './timeline.ts'
+
+export interface TroubleParts {
+  readonly timeline: Timeline
+  readonly random: Random
+  readonly network: Network
+  readonly keys: KeyStore
+  readonly agents: readonly AgentMachine[]
+  readonly issuers: readonly IssuerMachine[]
+  readonly lead: Duration
+  readonly epochDuration: Duration
+  /** To one of the issuers; says which. */
+  readonly order: (force: boolean) => string
+  readonly restartServers: () => void
+  readonly replay: (agent: AgentMachine) => void
+  readonly signer: () => { readonly active: Epoch; readonly next: Epoch | null }
+}
+
+/** Does it, and says to whom. */
+type Fault = (p: TroubleParts) => string
+
+const offset = ({ random }: TroubleParts, most: Duration): Duration =>
+  Math.round((random.next() * 2 - 1) * most)
+
+/** Each with how often it happens, among all. */
+const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[] = [
+  [
+    10,
+    'an agent is killed',
+    ({ random, agents }) => crash(random.pick(agents), false, random.int(50, 20_000)),
+  ],
+  [
+    6,
+    'the power of a machine is cut',
+    ({ random, agents }) => crash(random.pick(agents), true, random.int(500, 30_000)),
+  ],
+  [
+    16,
+    'a machine stops at one of its next steps on disk',
+    ({ random, agents }) => {
+      const machine = random.pick(agents)
+      const [steps, powerCut, away] = [random.int(1, 16), random.chance(0.5), random.int(50, 10_000)]
+      machine.stopAfter = { steps, powerCut, away }
+      return machine.name
+    },
+  ],
+  [
+    8,
+    'an agent is stopped',
+    ({ random, agents, timeline, epochDuration }) =>
+      freeze(random.pick(agents), timeline.now + random.int(500, epochDuration)),
+  ],
+  [
+    8,
+    'a machine is cut off',
+    ({ random, agents, issuers, network, timeline, epochDuration }) => {
+      const { name } = random.pick([...agents, ...issuers])
+      network.cut(name, timeline.now + random.int(500, epochDuration))
+      return name
+    },
+  ],
+  [
+    6,
+    'a disk is full',
+    (p) => {
+      const { name, disk } = p.random.pick(p.agents)
+      disk.full = true
+      p.timeline.in(p.random.int(1_000, p.epochDuration / 2), null, `room again on ${name}`, () => {
+        disk.full = false
+      })
+      return name
+    },
+  ],
+  [
+    10,
+    'a target does not take its files',
+    (p) => {
+      const machine = p.random.pick(p.agents)
+      if (p.random.chance(0.5)) machine.refuses = true
+      else machine.deaf = true
+      p.timeline.in(p.random.int(1_000, p.epochDuration), null, `${machine.name} takes them again`, () => {
+        machine.refuses = false
+        machine.deaf = false
+      })
+      return `${machine.name} ${machine.deaf ? 'says it does' : 'refuses them'}`
+    },
+  ],
+  [
+    6,
+    'a clock jumps',
+    (p) => {
+      const machine = p.random.pick(p.agents)
+      // now and then by more than the lead: such a node is held for, or passed over
+      machine.clockOffset = offset(p, p.random.chance(0.15) ? 3 * p.lead : p.lead / 3)
+      return `${machine.name} by ${machine.clockOffset} ms`
+    },
+  ],
+  [
+    3,
+    'the clock of an issuer jumps',
+    (p) => {
+      const issuer = p.random.pick(p.issuers)
+      issuer.clockOffset = offset(p, p.lead / 4)
+      return `${issuer.name} by ${issuer.clockOffset} ms`
+    },
+  ],
+  [
+    8,
+    'an issuer is killed',
+    ({ random, issuers }) => {
+      const issuer = random.pick(issuers)
+      issuer.crash(random.int(50, 10_000))
+      return issuer.name
+    },
+  ],
+  [
+    6,
+    'an issuer is stopped',
+    ({ random, issuers, timeline, epochDuration }) =>
+      freeze(random.pick(issuers), timeline.now + random.int(500, 1.2 * epochDuration)),
+  ],
+  [
+    3,
+    'the servers restart',
+    ({ restartServers }) => {
+      restartServers()
+      return 'all'
+    },
+  ],
+  [
+    5,
+    'an old bundle is played again',
+    ({ random, agents, replay }) => {
+      const machine = random.pick(agents)
+      replay(machine)
+      return machine.name
+    },
+  ],
+  [
+    4,
+    'sockets stay open',
+    ({ random, agents }) => {
+      const machine = random.pick(agents)
+      machine.lingers = true
+      return machine.name
+    },
+  ],
+  [
+    6,
+    'sockets are closed',
+    ({ random, agents }) => {
+      const machine = random.pick(agents)
+      machine.letGo()
+      return machine.name
+    },
+  ],
+  [3, 'a rotation is ordered', ({ order }) => order(false)],
+  [1, 'a rotation is forced', ({ order }) => order(true)],
+  [
+    1,
+    'a key is lost',
+    ({ random, keys, signer }) => {
+      const { active, next } = signer()
+      const epoch = next !== null && random.chance(0.6) ? next : active
+      keys.lose(epoch)
+      return `of epoch ${epoch}`
+    },
+  ],
+]
+
+function crash(machine: AgentMachine, powerCut: boolean, away: Duration): string {
+  machine.crash(powerCut, away)
+  return `${machine.name} for ${away} ms`
+}
+
+function freeze(machine: AgentMachine | IssuerMachine, until: Instant): string {
+  machine.freeze(until)
+  return `${machine.name} until ${until}`
+}
+
+const TOTAL = FAULTS.reduce((sum, [weight]) => sum + weight, 0)
+
+/** Lets something go wrong every `mean` milliseconds on average; the returned function ends it. */
+export function makeTrouble(p: TroubleParts, mean: Duration): () => void {
+  let stopped = false
+  const next = () => {
+    p.timeline.in(p.random.until(mean), null, '', () => {
+      if (stopped) return
+      let at = p.random.next() * TOTAL
+      for (const [weight, name, fault] of FAULTS) {
+        at -= weight
+        if (at >= 0) continue
+        p.timeline.note(`-- ${name}: ${fault(p)}`)
+        break
+      }
+      next()
+    })
+  }
+  next()
+  return () => {
+    stopped = true
+  }
+}
