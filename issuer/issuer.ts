@@ -9,6 +9,7 @@ import { RotorError } from '../src/errors.ts'
 import type { Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { connectWith, withLast } from '../src/nats/connect.ts'
+import { isNoResponders } from '../src/nats/failure.ts'
 import { type Attachment, Link } from '../src/nats/link.ts'
 import { runTasks } from '../src/tasks.ts'
 import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
@@ -53,8 +54,8 @@ export interface IssuerHandle extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-/** How often the issuer asks which servers there are. */
-const DISCOVER_EVERY: Duration = 15_000
+/** How often the issuer asks which servers there are, and itself. */
+const LOOK_AROUND_EVERY: Duration = 15_000
 
 /** Starts an issuer. Throws at once for what no waiting can mend: missing keys, a wrong passphrase, a refused login. */
 export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle> {
@@ -93,6 +94,7 @@ async function startWith(
     logger.warn({ code: cause.code, err: cause.message }, 'the authority does not answer yet')
   })
 
+  const ownSubject = names.signSubject(config.name)
   const bell = new Bell()
   const statuses = new Statuses(names, logger, () => bell.ring())
   const registry = new Registry(names, config.agents, logger, () => bell.ring())
@@ -191,7 +193,11 @@ async function startWith(
   })
   const part = identity.join(control)
   const answers: readonly Attachment[] = [
-    (nc) => answer(nc, names.signSubject('*'), names.issuers, (message) => signing.handle(message)),
+    (nc) =>
+      answer(nc, names.signSubject('*'), names.issuers, async (message) => {
+        if (message.subject === ownSubject && message.data.length === 0) message.respond()
+        else await signing.handle(message)
+      }),
     (nc) =>
       answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) =>
         turns.handle(nc, message, leaving),
@@ -216,7 +222,8 @@ async function startWith(
         await prober
           .discover(nc)
           .catch((cause) => logger.debug({ err: String(cause) }, 'no answer to the server ping'))
-        await sleep(DISCOVER_EVERY, signal)
+        if (!(await isReached(nc, ownSubject))) await link.leave(signal)
+        await sleep(LOOK_AROUND_EVERY, signal)
       }
     },
   ])
@@ -234,6 +241,13 @@ async function startWith(
   }
   return handle
 }
+
+/** Do requests come to us? A server before 2.9.17 can lose what we subscribed to in a reload (agent/targets/sighup.ts). */
+const isReached = (nc: NatsConnection, subject: string): Promise<boolean> =>
+  nc.request(subject, '', { timeout: 2_000 }).then(
+    () => true,
+    (cause) => !isNoResponders(cause),
+  )
 
 /** Where the keys are, there the bundles are kept. */
 function historyOf(config: IssuerConfig, vault: Vault | null): BundleHistory {

@@ -54,7 +54,7 @@ const READY_WITHIN = 15_000
 const STORE_OPTIONS = { checkAPI: false, timeout: 2000 }
 /** About fifteen seconds. */
 const STORE_TRIES = 15
-const ACK_WAIT_NS = 3e9
+const ACK_WAIT_NS = 10e9
 /** JetStream messages and bucket entries on their way to an acknowledgement, each. */
 const MOST_PENDING = 256
 

@@ -1,6 +1,6 @@
 /**
- * A whole fleet renews at the same moment: a thousand agents, with the code that agents ask with, one real nats-server
- * and one issuer. Everybody gets a leaf, and nobody waits in vain.
+ * A whole fleet renews at the same moment: hundreds of agents, with the code that agents ask with, one real nats-server
+ * and one issuer, all in one thread. Everybody gets a leaf, and nobody waits in vain.
  */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -28,7 +28,7 @@ import { makeTestDomain, type TestDomain } from '../support/test-domain.ts'
 
 const NAMES = domainNames('test')
 const NO_NAMES = { dns: [], ip: [], uri: [] }
-const FLEET = 1000
+const FLEET = 250
 
 describe('a fleet that renews at once', { timeout: 240_000 }, () => {
   const signal = new AbortController().signal
@@ -116,9 +116,9 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
   const renew = (nc: NatsConnection, name: string, held: IdentitySnapshot): Promise<RenewedLeaf> =>
     renewLeaf(nc, { agent: name, names: NO_NAMES, key: 'P-256' }, NAMES, held, bundle, systemClock, signal)
 
-  test('a thousand agents all get their leaf, although the authority is slow, and none times out', async () => {
-    // 30 ms each and 8 at once are 4 seconds in all: more than the issuer lets anybody wait
-    const issuer = await startIssuer(() => sleep(30))
+  test('all get their leaf, although the authority is slow, and none times out', async () => {
+    // 100 ms each and 8 at once are 3 seconds in all: more than the issuer lets anybody wait
+    const issuer = await startIssuer(() => sleep(100))
     const agents = Array.from({ length: FLEET }, (_, i) => `node-${i}`)
     const held = new Map<string, IdentitySnapshot>()
     for (const name of agents) held.set(name, await identityOf(name))
