@@ -3,7 +3,12 @@ import { jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { RotorError } from '../../src/errors.ts'
-import type { Decision, ObservedConnections, ObservedServer, RotationState } from '../../src/rotation/state.ts'
+import type {
+  Decision,
+  ObservedConnections,
+  ObservedServer,
+  RotationState,
+} from '../../src/rotation/state.ts'
 import { type Clock, type Duration, formatInstant, type Instant } from '../../src/time.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import { encodeRecord } from '../../src/wire/record.ts'

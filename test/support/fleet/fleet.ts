@@ -121,7 +121,13 @@ class Fleet {
     this.#network = new Network(timeline, random.fork(), qualityBy(random))
     this.#broker = new Broker(timeline, this.#network)
     this.#latest = timeline.now
-    this.#promises = new FleetPromises(schedule, this.#agents, this.#broker, () => this.#latest)
+    this.#promises = new FleetPromises(
+      schedule,
+      keys.heldRoot.certificate,
+      this.#agents,
+      this.#broker,
+      () => this.#latest,
+    )
     this.#broker.onStatus = (agent) => {
       for (const issuer of this.#issuers) issuer.statusStored(agent)
     }
@@ -285,6 +291,7 @@ class Fleet {
     const order = {
       v: 1,
       kind: 'rotate',
+      crossSign: false,
       force,
       reason: `order ${this.#orders}`,
       by: 'operator',

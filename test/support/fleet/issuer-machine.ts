@@ -215,9 +215,14 @@ export class IssuerMachine {
   #observe(state: RotationState, published: number): Observations {
     const mark = `${state.phase} ${state.phaseVersion}`
     this.#forget(mark)
+    const { keys } = this.#p
+    const held = keys.list()
+    const authorities = [...held, ...decodeRecord(bundlePayload, state.payload, STATE).authorities]
     return {
       published,
-      held: this.#p.keys.list(),
+      held,
+      roots: [keys.heldRoot],
+      signedBy: Object.fromEntries(authorities.map(({ sha256 }) => [sha256, keys.heldRoot.sha256])),
       agents: this.#p.agents.map(({ name }) => ({ name, status: this.#statuses.get(name)?.status ?? null })),
       servers: this.#servers().map(({ name }) => ({
         name,

@@ -3,7 +3,7 @@
  * the agents' rules look at them; they are made once for all runs of a process.
  */
 import { generateSigner, type Signer } from '../../../src/bundle/envelope.ts'
-import type { HeldAuthority } from '../../../src/rotation/state.ts'
+import type { HeldAuthority, HeldRoot } from '../../../src/rotation/state.ts'
 import type { Epoch } from '../../../src/schedule.ts'
 import type { Duration, Instant } from '../../../src/time.ts'
 import { type Certificate, parseCertificate } from '../../../src/trust/certificate.ts'
@@ -45,6 +45,12 @@ export class KeyStore {
   static async open(now: Instant, grid: Duration): Promise<KeyStore> {
     roots ??= makeRoots(now)
     return new KeyStore(await roots, grid)
+  }
+
+  /** The only one: a change of the root is not simulated. */
+  get heldRoot(): HeldRoot {
+    const { pem: certificate, sha256, notBefore, notAfter } = this.root.certificate
+    return { number: 1, certificate, sha256, notBefore, notAfter }
   }
 
   list(): HeldAuthority[] {

@@ -32,9 +32,15 @@ export class FleetPromises implements Watching, WatchingIssuer {
   #published = 0
   #failure: { readonly error: unknown } | null = null
 
-  /** `latest`: the latest time that any issuer ever read from its clock. What ended stays ended. */
-  constructor(schedule: Schedule, agents: readonly AgentMachine[], broker: Broker, latest: () => Instant) {
-    this.#rotation = new Promises(schedule)
+  /** `root`: PEM of the root of every authority. `latest`: the latest time that any issuer ever read from its clock. What ended stays ended. */
+  constructor(
+    schedule: Schedule,
+    root: string,
+    agents: readonly AgentMachine[],
+    broker: Broker,
+    latest: () => Instant,
+  ) {
+    this.#rotation = new Promises(() => root, schedule)
     this.#agents = agents
     this.#broker = broker
     this.#latest = latest

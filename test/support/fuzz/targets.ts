@@ -315,7 +315,7 @@ export async function makeTargets(): Promise<FuzzTargets> {
       codes: /^ERR_(?:RECORD_INVALID|STATE_CONFLICT|AUTHORITY_MISSING)$/,
       run: (input) => {
         const stored = decodeRecord(rotationState, input, 'rotation state')
-        advance(stored, { held: [], published: 1, agents: [], servers: [] }, {}, NOW)
+        advance(stored, { held: [], roots: [], signedBy: {}, published: 1, agents: [], servers: [] }, {}, NOW)
       },
     },
     {

@@ -10,7 +10,7 @@ export const openEnvelope = remembered(
     const opened = real.openEnvelope(bytes)
     const verify = remembered(
       (key) => outside(opened.verify(key)),
-      (key: SignerKey) => [key.kid, key.x],
+      (key: SignerKey) => [key.kid, 'x' in key ? key.x : key.pub],
     )
     return { ...opened, verify }
   },
