@@ -216,15 +216,16 @@ bothWays({ config: 'jetstream { store_dir: "jetstream" }' }, (promises) => {
     const { fill } = await stage(room)
     const got: string[] = []
     const messages = await (await consumerOf(nc, at)).consume({
-      idle_heartbeat: 500,
-      expires: 2000,
+      // two that are missed are told: a busy machine may sleep for a second
+      idle_heartbeat: 1500,
+      expires: 6000,
       callback: (msg) => {
         got.push(msg.string())
         msg.ack()
       },
     })
     const said = listen(messages)
-    await eventually(() => said.filter(({ type }) => type === 'heartbeat').length >= 3, { timeout: 20_000 })
+    await eventually(() => said.filter(({ type }) => type === 'heartbeat').length >= 2, { timeout: 20_000 })
     await moves()
     await fill(5)
     await eventually(() => got.length === 5)
