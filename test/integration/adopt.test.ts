@@ -17,7 +17,7 @@ import { eventually } from '../support/eventually.ts'
 import { type MonitoredServer, startMonitoredServer } from '../support/monitored-server.ts'
 
 const MOVES = 20
-const RATE = 2000
+const RATE = 1000
 /** Of a request, milliseconds: a slow machine is no lost message. */
 const PATIENCE = 15_000
 /** No move by itself within the test. */

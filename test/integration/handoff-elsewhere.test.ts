@@ -11,7 +11,7 @@ import { ServerProxy } from '../support/proxy.ts'
 import { RELEASES } from '../support/test-cluster.ts'
 
 const MOVES = 10
-const RATE = 3000
+const RATE = 1500
 const TRIES = 4
 /** Members of a group of two servers have no order. */
 const UNORDERED: readonly string[] = ['sole', 'shared']

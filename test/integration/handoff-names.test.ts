@@ -11,7 +11,7 @@ import { startService } from '../support/moving.ts'
 import { ServerProxy } from '../support/proxy.ts'
 
 const ADDRESSES = ['127.0.0.1', '127.0.0.2', '127.0.0.3']
-const RATE = 1000
+const RATE = 500
 
 /** From here on "localhost" has three addresses; everything behind the resolver is real. */
 function resolveToThree(t: TestContext): void {
