@@ -1,5 +1,4 @@
 /** One request under one deadline: what is sent, and does the answer mean "told"? */
-import { readFile } from 'node:fs/promises'
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
 import { isIP } from 'node:net'
@@ -8,7 +7,7 @@ import type { TargetConfig } from '../../src/domain/config.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { ProbeMaterial } from '../../src/probe/probe.ts'
 import { type Duration, formatDuration } from '../../src/time.ts'
-import { parseCertificates } from '../../src/trust/certificate.ts'
+import { readTrustFile } from '../../src/trust/trust-file.ts'
 import { readHeaders } from './headers.ts'
 
 type HttpTargetConfig = Extract<TargetConfig, { type: 'http' }>
@@ -45,7 +44,7 @@ export async function makeRequest(config: HttpTargetConfig, material: ProbeMater
   const { protocol, hostname } = new URL(url)
   const name = config.serverName ?? hostname.replace(/^\[|\]$/g, '')
   const tls: RequestOptions = {
-    ca: config.ca === undefined ? material.ca : await readTrust(config.ca),
+    ca: config.ca === undefined ? material.ca : await readTrustFile(config.ca, 'ca'),
     key: material.key,
     cert: material.certificate,
     // The trust file holds intermediates.
@@ -160,17 +159,4 @@ function firstWords(body: string, secrets: readonly string[]): string {
     .replace(/[^\x20-\x7e]/g, '?')
     .trim()
     .slice(0, WORDS)
-}
-
-async function readTrust(file: string): Promise<string> {
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw new RotorError('ERR_CONFIG_INVALID', `ca: ${cause.message}`, { cause })
-  })
-  try {
-    // OpenSSL passes over what it can not read.
-    parseCertificates(text, file)
-  } catch (cause) {
-    throw new RotorError('ERR_CONFIG_INVALID', `ca: ${RotorError.from(cause).message}`, { cause })
-  }
-  return text
 }

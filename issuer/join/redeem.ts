@@ -19,7 +19,7 @@ import type { DomainNames } from '../../src/wire/names.ts'
 import { decodeRecord } from '../../src/wire/record.ts'
 import type { Authority } from '../authority/authority.ts'
 import type { Registry, StoredMember } from '../registry.ts'
-import { leafFor } from '../signing-policy.ts'
+import { leafFor } from '../signing/policy.ts'
 import { readState } from '../store.ts'
 import { problemOf, problemOfKey, type StoredToken, type Tokens } from './tokens.ts'
 

@@ -225,7 +225,7 @@ bothWays({ config: 'jetstream { store_dir: "jetstream" }' }, (promises) => {
       },
     })
     const said = listen(messages)
-    await eventually(() => said.filter(({ type }) => type === 'heartbeat').length >= 2, { timeout: 20_000 })
+    await eventually(() => said.filter(({ type }) => type === 'heartbeat').length >= 3, { timeout: 20_000 })
     await moves()
     await fill(5)
     await eventually(() => got.length === 5)

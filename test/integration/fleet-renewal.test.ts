@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { type RenewedLeaf, renewLeaf } from '../../agent/renewal.ts'
 import type { LeafRequest } from '../../issuer/authority/authority.ts'
-import { Signing } from '../../issuer/signing.ts'
+import { Signing } from '../../issuer/signing/signing.ts'
 import { type AcceptedBundle, acceptBundle } from '../../src/bundle/accept.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { IdentitySnapshot } from '../../src/identity/identity.ts'
@@ -28,7 +28,7 @@ import { makeTestDomain, type TestDomain } from '../support/test-domain.ts'
 
 const NAMES = domainNames('test')
 const NO_NAMES = { dns: [], ip: [], uri: [] }
-const FLEET = 250
+const FLEET = 600
 
 describe('a fleet that renews at once', { timeout: 240_000 }, () => {
   const signal = new AbortController().signal
@@ -117,8 +117,8 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
     renewLeaf(nc, { agent: name, names: NO_NAMES, key: 'P-256' }, NAMES, held, bundle, systemClock, signal)
 
   test('all get their leaf, although the authority is slow, and none times out', async () => {
-    // 100 ms each and 8 at once are 3 seconds in all: more than the issuer lets anybody wait
-    const issuer = await startIssuer(() => sleep(100))
+    // 50 ms each and 8 at once are 4 seconds in all: more than the issuer lets anybody wait
+    const issuer = await startIssuer(() => sleep(50))
     const agents = Array.from({ length: FLEET }, (_, i) => `node-${i}`)
     const held = new Map<string, IdentitySnapshot>()
     for (const name of agents) held.set(name, await identityOf(name))

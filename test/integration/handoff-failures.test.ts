@@ -268,7 +268,10 @@ for (const release of RELEASES) {
         const moved = service.move(second)
         await reached
         assert.equal((await moved).ok, true)
-        assertWhole(await traffic.finish(), UNDER_WAY)
+        const report = await traffic.finish()
+        assertWhole(report, UNDER_WAY)
+        const failed = Object.values(report.failed).reduce((sum, count) => sum + count, 0)
+        assert.ok(failed <= UNDER_WAY.out, `${failed} requests failed`)
         await assertSound(service, proxy, peer, second)
       })
     }

@@ -3,7 +3,6 @@
  * token, namespace or "skip verify" from the environment, write what it sends to a debug log, wait for ever, follow a
  * redirect or use a proxy with our token, put the request with its token into an error.
  */
-import { readFile } from 'node:fs/promises'
 import { Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type nodeVault from 'node-vault'
@@ -11,7 +10,7 @@ import { z } from 'zod'
 import { RotorError, type RotorErrorCode } from '../../../src/errors.ts'
 import { exchange } from '../../../src/http-exchange.ts'
 import type { Duration } from '../../../src/time.ts'
-import { parseCertificates } from '../../../src/trust/certificate.ts'
+import { readTrustFile } from '../../../src/trust/trust-file.ts'
 
 export interface ApiOptions {
   readonly address: string
@@ -79,7 +78,7 @@ export class VaultApi {
 
   /** Throws ERR_CONFIG_INVALID when `caFile` holds no certificate. */
   static async open(options: ApiOptions): Promise<VaultApi> {
-    const ca = options.caFile === undefined ? undefined : await readTrust(options.caFile)
+    const ca = options.caFile === undefined ? undefined : await readTrustFile(options.caFile, 'vault.caFile')
     // with all it brings it takes a tenth of a second to load, and most commands need none of it
     const { default: make } = await import('node-vault')
     return new VaultApi(make, options, ca)
@@ -190,16 +189,3 @@ const fit = (text: string): string =>
     .replace(/[^\x20-\x7e]/g, '?')
     .trim()
     .slice(0, WORDS)
-
-async function readTrust(file: string): Promise<string> {
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw new RotorError('ERR_CONFIG_INVALID', `vault.caFile: ${cause.message}`, { cause })
-  })
-  try {
-    // OpenSSL passes over what it can not read
-    parseCertificates(text, file)
-  } catch (cause) {
-    throw new RotorError('ERR_CONFIG_INVALID', `vault.caFile: ${RotorError.from(cause).message}`, { cause })
-  }
-  return text
-}

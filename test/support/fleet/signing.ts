@@ -1,4 +1,4 @@
-/** The answer to a signing request, as `issuer/signing.ts` gives it, for leaves of the simulation. */
+/** The answer to a signing request, as `issuer/signing/signing.ts` gives it, for leaves of the simulation. */
 import type { RotorErrorCode } from '../../../src/errors.ts'
 import { leafLifetime, type Schedule } from '../../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../../src/time.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { SigningLine } from '../../../issuer/signing-line.ts'
+import { SigningLine } from '../../../issuer/signing/line.ts'
 import { RotorError } from '../../../src/errors.ts'
 
 /** A line whose time and whose authority are ours: `finish` ends the oldest work after some milliseconds. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { leafFor } from '../../../issuer/signing-policy.ts'
+import { leafFor } from '../../../issuer/signing/policy.ts'
 import { agentEntry } from '../../../src/domain/agents.ts'
 import { makeSchedule, renewAt } from '../../../src/schedule.ts'
 import { makeCsr, parseCsr } from '../../../src/trust/csr.ts'

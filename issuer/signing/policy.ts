@@ -1,11 +1,11 @@
 /** What does this agent get, if it gets anything? The policy of its entry, put to one request. Pure. */
-import type { AgentEntry } from '../src/domain/config.ts'
-import { RotorError } from '../src/errors.ts'
-import { leafLifetime, type Schedule } from '../src/schedule.ts'
-import type { Instant } from '../src/time.ts'
-import type { SigningRequest } from '../src/trust/csr.ts'
-import { algorithmOfKey, kindOf } from '../src/trust/keys.ts'
-import type { LeafRequest } from './authority/authority.ts'
+import type { AgentEntry } from '../../src/domain/config.ts'
+import { RotorError } from '../../src/errors.ts'
+import { leafLifetime, type Schedule } from '../../src/schedule.ts'
+import type { Instant } from '../../src/time.ts'
+import type { SigningRequest } from '../../src/trust/csr.ts'
+import { algorithmOfKey, kindOf } from '../../src/trust/keys.ts'
+import type { LeafRequest } from '../authority/authority.ts'
 
 /**
  * The leaf that this request leads to: names, usages and life are those of the entry, whatever was asked for. Throws

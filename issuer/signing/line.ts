@@ -2,9 +2,9 @@
  * Who is signed for next, and who has to come back, and when? A whole fleet may renew at once: the line is as long as
  * it can be answered in time, by the measured time of an answer, and everybody else is given a moment of its own.
  */
-import { RotorError } from '../src/errors.ts'
-import { spread } from '../src/schedule.ts'
-import type { Clock, Duration, Instant } from '../src/time.ts'
+import { RotorError } from '../../src/errors.ts'
+import { spread } from '../../src/schedule.ts'
+import type { Clock, Duration, Instant } from '../../src/time.ts'
 
 export interface LineOptions {
   readonly clock: Clock
