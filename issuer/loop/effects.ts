@@ -4,6 +4,7 @@ import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Effect, RotationState } from '../../src/rotation/state.ts'
+import type { Epoch } from '../../src/schedule.ts'
 import type { Clock } from '../../src/time.ts'
 import { parseCertificate } from '../../src/trust/certificate.ts'
 import { assertIssuedBy } from '../../src/trust/chain.ts'
@@ -17,12 +18,20 @@ import { openOwn } from '../own.ts'
 import type { Prober } from '../prober.ts'
 import { publishBundle } from '../store.ts'
 
+/** Live connections at the servers. */
+export interface Connections {
+  /** Ends those that stand on a leaf of this authority: a server never looks again at one it has taken. */
+  kick(epoch: Epoch, signal: AbortSignal): Promise<void>
+}
+
 export interface EffectsOptions {
   readonly names: DomainNames
   readonly authority: Authority
   readonly signers: readonly Signer[]
   readonly history: BundleHistory
   readonly prober: Prober
+  /** @default nobody ends a connection; those of agents are counted in their status */
+  readonly connections?: Connections
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -47,7 +56,7 @@ export class Effects {
   }
 
   async perform(effect: Effect, scene: Scene): Promise<void> {
-    const { authority, prober, logger } = this.#options
+    const { authority, prober, connections, logger } = this.#options
     switch (effect.kind) {
       case 'create-authority':
       case 'create-root':
@@ -57,7 +66,11 @@ export class Effects {
         logger.info({ version: scene.state.version }, 'bundle published')
         return
       case 'probe-servers':
-        await prober.probe(effect.epoch, payloadOf(scene.state), scene.mark, scene.signal)
+        await prober.probe(effect, payloadOf(scene.state), scene.mark, scene.signal)
+        return
+      case 'prove-distrust':
+        await connections?.kick(effect.epoch, scene.signal)
+        await prober.probe({ ...effect, refusal: true }, payloadOf(scene.state), scene.mark, scene.signal)
         return
       case 'delete-authority':
         await authority.delete(effect.epoch)
@@ -86,7 +99,10 @@ export class Effects {
     logger.info({ number: effect.number, sha256 }, 'root created')
   }
 
-  /** A store that knows one root at a time may have signed with another one: nobody would trust that authority. */
+  /**
+   * One that was made before, under another root, is not taken and stays: another issuer may have put it into a bundle by
+   * now. The next turn passes its epoch by.
+   */
   async #createAuthority(
     effect: Extract<Effect, { kind: 'create-authority' }>,
     state: RotationState,
@@ -101,7 +117,6 @@ export class Effects {
       if (root === undefined) throw new RotorError('ERR_INTERNAL', `root ${effect.root} is not in the bundle`)
       assertIssuedBy(parseCertificate(certificate, 'authority'), root)
     } catch (cause) {
-      await authority.delete(epoch)
       throw new RotorError(
         'ERR_AUTHORITY_MISSING',
         `authority of epoch ${epoch}: expected one under the root ${effect.root}, which every node knows, found another; a new root is introduced by \`rotor root rotate\` before it signs`,

@@ -23,6 +23,9 @@ const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
   withdraw: ['distributing withdrawing'],
   restart: ['steady converging', 'distributing converging'],
   introduce: ['steady introducing'],
+  rollback: ['converging converging', 'steady converging'],
+  distrust: ['steady steady'],
+  taint: STAYS,
   retire: STAYS,
   refresh: STAYS,
 }
@@ -37,6 +40,10 @@ export class Promises {
   readonly rootOf: (authority: string) => string
   /** Which certificate an epoch stands for, once it was in a bundle. */
   readonly #certificateOf = new Map<Epoch, string>()
+  /** SHA-256 of authorities that were in a bundle and are not any more. */
+  readonly #left = new Set<string>()
+  /** SHA-256 of authorities that were tainted: their leaves are refused for good reason. */
+  readonly #tainted = new Set<string>()
 
   constructor(rootOf: (authority: string) => string) {
     this.rootOf = rootOf
@@ -56,7 +63,14 @@ export class Promises {
     const before = bundlePayload.parse(JSON.parse(from.payload))
     const after = bundlePayload.parse(JSON.parse(to.payload))
     assert.ok(to.newest >= from.newest, 'E1: an epoch is never used again')
-    if (move === 'converge') {
+    assert.ok(
+      to.active === from.active || to.tainted[to.active] === undefined,
+      `S1: epoch ${to.active} is tainted and signs`,
+    )
+    if (move === 'distrust') {
+      assert.equal(to.payload, from.payload)
+      this.#checkDistrust(from, to, agents, latest)
+    } else if (move === 'converge') {
       assert.equal(to.payload, from.payload)
       const done = from.phase !== 'introducing'
       assert.ok(!done || to.waivers.length === 0, 'O1: a finished rotation leaves nothing behind')
@@ -66,7 +80,23 @@ export class Promises {
       assert.equal(after.previous, from.digest, 'I4: and names its digest')
       assert.deepEqual(effects[0], { kind: 'publish-bundle', version: to.version })
       this.#checkBundle(after, to)
-      checkDropped(before, after, agents, latest)
+      for (const { epoch, sha256 } of after.authorities) {
+        assert.ok(!this.#left.has(sha256), `E1: epoch ${epoch} has left trust and comes back`)
+      }
+      for (const { sha256 } of before.authorities) {
+        if (!after.authorities.some((authority) => authority.sha256 === sha256)) this.#left.add(sha256)
+      }
+      for (const { epoch, sha256 } of after.authorities) {
+        if (to.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+      }
+      for (const { epoch, sha256 } of before.authorities) {
+        if (from.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+      }
+      if (move === 'rollback') {
+        const again = before.authorities.find(({ epoch }) => epoch === to.active)
+        assert.ok(again?.status === 'retiring' && to.active < from.active, 'R3: back to one that was trusted')
+      }
+      checkDropped(before, after, to, agents, latest)
       this.#checkRoots(before, after, agents, latest)
     }
     const names = to.waivers.slice(from.waivers.length).flatMap((waiver) => waiver.names)
@@ -104,9 +134,28 @@ export class Promises {
     for (const { name, leaf, standing } of agents) {
       for (const { epoch, issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(
-          notAfter <= latest || !left.includes(this.rootOf(issuer)),
+          notAfter <= latest || this.#tainted.has(issuer) || !left.includes(this.rootOf(issuer)),
           `I2: a root leaves trust, ${name} stands on a leaf of epoch ${epoch} under it`,
         )
+      }
+    }
+  }
+
+  /** S1: what is called proven is true: nobody who was not cut off has the authority in its trust file. */
+  #checkDistrust(
+    from: RotationState,
+    to: RotationState,
+    agents: readonly SimulatedAgent[],
+    latest: Instant,
+  ): void {
+    for (const [key, { removed }] of Object.entries(from.tainted)) {
+      const epoch = Number(key)
+      if (to.tainted[key] !== undefined || epochEnd(SCHEDULE, epoch) <= latest) continue
+      assert.ok(removed !== null, `S1: epoch ${epoch} is still in trust`)
+      for (const { name, bundle, standing } of agents) {
+        const trusted = bundle.authorities.some((authority) => authority.epoch === epoch)
+        const stands = standing.some((leaf) => leaf.epoch === epoch)
+        assert.ok(removed.cutOff.includes(name) || !(trusted || stands), `S1: ${name} trusts epoch ${epoch}`)
       }
     }
   }
@@ -134,7 +183,7 @@ export class Promises {
       this.passedOver.delete(verifier.name)
       for (const { name, leaf } of agents) {
         assert.ok(
-          leaf.notAfter <= latest || verifier.trusts(leaf.issuer),
+          leaf.notAfter <= latest || this.#tainted.has(leaf.issuer) || verifier.trusts(leaf.issuer),
           `I1: ${verifier.name}, version ${verifier.bundle.version}, meets a leaf of ${leaf.epoch} from ${name}`,
         )
       }
@@ -142,20 +191,22 @@ export class Promises {
   }
 }
 
-/** I2: what leaves trust, nobody holds a valid leaf of, and no socket stands on such a leaf. */
+/** I2: what leaves trust, nobody stands on with a leaf or a socket, but for those a taint has cut off by name. */
 function checkDropped(
   before: BundlePayload,
   after: BundlePayload,
+  to: RotationState,
   agents: readonly SimulatedAgent[],
   latest: Instant,
 ): void {
   for (const { epoch, sha256 } of before.authorities) {
     const stays = after.authorities.some((authority) => authority.sha256 === sha256)
     if (stays || epochEnd(SCHEDULE, epoch) <= latest) continue
+    const cutOff = to.tainted[epoch]?.removed?.cutOff ?? []
     for (const { name, leaf, standing } of agents) {
       for (const { issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(
-          issuer !== sha256 || notAfter <= latest,
+          issuer !== sha256 || notAfter <= latest || cutOff.includes(name),
           `I2: epoch ${epoch} leaves trust, ${name} stands on a leaf of it until ${formatInstant(notAfter)}`,
         )
       }
