@@ -16,6 +16,7 @@ import { domainNames } from '../src/wire/names.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import { Acceptance } from './acceptance.ts'
 import { type AgentEvent, Applier } from './apply.ts'
+import { watchClock } from './clock.ts'
 import { consumeBundles } from './consume.ts'
 import { assertNotEnded, watchEnd } from './ended.ts'
 import { Inbox } from './inbox.ts'
@@ -90,6 +91,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         targets: [],
         usage: [],
         clockOffsetMs: null,
+        clockBoundMs: 0,
         lastError: null,
         started: formatInstant(clock.now()),
         at: formatInstant(clock.now()),
@@ -150,6 +152,20 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),
       (signal) => reporter.run((s) => link.ready(s), refresh, signal),
+      (signal) =>
+        watchClock(
+          {
+            connection: (s) => link.ready(s),
+            names,
+            every: refresh,
+            lead: schedule.lead,
+            clock,
+            logger,
+            told: ({ offsetMs, boundMs }) =>
+              reporter.update({ clockOffsetMs: offsetMs, clockBoundMs: boundMs }),
+          },
+          signal,
+        ),
       (signal) => watchUsage(identity, reporter, refresh, clock, signal),
       (signal) => renewWhenDue(identity, acceptance, work, clock, signal),
       (signal) => watchEnd(identity, config.identity, clock, logger, signal),

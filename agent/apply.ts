@@ -24,7 +24,7 @@ import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
 import { followerTarget } from './targets/follower.ts'
 import type { Target, TargetContext } from './targets/target.ts'
-import { acquireTurn, releaseTurn } from './turn.ts'
+import { acquireTurn, followCanary, releaseTurn } from './turn.ts'
 import { usageStatusOf } from './usage.ts'
 
 /** What an agent tells its owner, synchronously. `step` comes when a step begins. */
@@ -44,7 +44,7 @@ export type AgentEvent =
       readonly message: string
     }
   | { readonly type: 'refused'; readonly code: string; readonly message: string }
-  /** Only one server changes at a time: an agent wants the turn, has it, gave it back. */
+  /** Only one server changes at a time, and all others after the first of them: an agent wants the turn, has it, gave it back. */
   | { readonly type: 'turn'; readonly turn: 'wanted' | 'ours' | 'over'; readonly version: number }
   /** The control connection runs on the new leaf. */
   | { readonly type: 'link'; readonly version: number; readonly tookMs: number }
@@ -126,7 +126,7 @@ export class Applier {
     const renewed = isRenewalDue(before.manifest.epoch, held.leaf, payload.epoch, clock.now())
     if (!renewed && before.manifest.version === payload.version) return before
     const material = renewed
-      ? await this.#renew(bundle, held, signal)
+      ? await this.#renew(bundle, before, held, signal)
       : { ...held, epoch: before.manifest.epoch }
     this.#step('stage', payload.version)
     const staged = await directory.stage(
@@ -143,17 +143,19 @@ export class Applier {
 
   async #renew(
     bundle: AcceptedBundle,
+    before: Generation,
     held: IdentitySnapshot,
     signal: AbortSignal,
   ): Promise<IdentityMaterial & { epoch: Epoch }> {
-    const { config, names, link, clock, reporter } = this.#p
+    const { config, names, link, clock } = this.#p
     const { payload } = bundle
     this.#step('renew', payload.version)
-    if (config.spread && config.role === 'service') {
+    const from = payload.authorities.find(({ epoch }) => epoch === before.manifest.epoch)
+    // off a tainted authority everybody goes at once
+    if (config.spread && config.role === 'service' && from?.status !== 'tainted') {
       await sleep(spread(config.agent, spreadWindow(scheduleOf(payload))), signal, clock)
     }
     const leaf = await renewLeaf(await link.ready(signal), config, names, held, bundle, clock, signal)
-    reporter.update({ clockOffsetMs: leaf.clockOffsetMs })
     return { key: leaf.key, certificate: leaf.certificate, ca: held.ca, epoch: leaf.epoch }
   }
 
@@ -168,7 +170,7 @@ export class Applier {
     const { version } = bundle.payload
     const news = before.name === next.name || !sameMaterial(before, next)
     const exclusive = news && targets.some((target) => target.exclusive)
-    if (exclusive) await this.#takeTurn(version, before, signal)
+    if (news) await this.#await(exclusive ? acquireTurn : followCanary, version, before, signal)
     const spare = new Spare()
     try {
       this.#step('publish', version)
@@ -308,11 +310,17 @@ export class Applier {
       .catch((cause) => logger.warn({ err: RotorError.from(cause).message }, 'old generations stay'))
   }
 
-  async #takeTurn(version: number, before: Generation, signal: AbortSignal): Promise<void> {
+  /** Servers go one by one, all others after the first of them. */
+  async #await(
+    leave: typeof acquireTurn,
+    version: number,
+    before: Generation,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { link, names, config, clock, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'wanted', version })
     try {
-      await acquireTurn(() => link.nc, names, config.agent, version, clock, signal)
+      await leave(() => link.nc, names, config.agent, version, clock, signal)
       onEvent({ type: 'turn', turn: 'ours', version })
     } catch (cause) {
       await this.#notPublished(before, cause, version)

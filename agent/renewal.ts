@@ -26,8 +26,6 @@ export interface RenewedLeaf {
   /** PEM chain, leaf first. */
   readonly certificate: string
   readonly epoch: Epoch
-  /** Our clock minus the issuer's, milliseconds. */
-  readonly clockOffsetMs: number
 }
 
 /** Does this leaf have to be replaced under this bundle? Pure. */
@@ -59,24 +57,21 @@ export async function renewLeaf(
   })
   const chain = parseCertificates(current.certificate, 'current leaf chain')
   for (let tries = 1; ; tries += 1) {
-    const sent = clock.now()
     const claims = {
       v: 1 as const,
       domain: names.domain,
       agent: config.agent,
       csr,
       epoch: bundle.payload.epoch,
-      at: formatInstant(sent),
+      at: formatInstant(clock.now()),
     }
     const proof = await proveClaims(claims, privateKeyFromPem(current.key), chain)
     const answer = await ask(nc, names.signSubject(config.agent), proof)
-    const clockOffsetMs = Math.round((sent + clock.now()) / 2 - Date.parse(answer.serverTime))
     if (answer.ok && answer.epoch === bundle.payload.epoch) {
       return {
         key: privateKeyToPem(keyPair.privateKey),
         certificate: answer.chain,
         epoch: answer.epoch,
-        clockOffsetMs,
       }
     }
     const refusal = answer.ok

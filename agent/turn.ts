@@ -30,6 +30,28 @@ export async function acquireTurn(
   }
 }
 
+/**
+ * Returns when a server has proven this version, or none is expected to any more: a bundle that the first server puts
+ * back is taken by nobody else. Throws ERR_TURN_REFUSED when it did. Without an issuer that answers nobody waits: this
+ * is a protection, and no lock that could keep a node from what is signed and public.
+ */
+export async function followCanary(
+  nc: () => NatsConnection,
+  names: DomainNames,
+  agent: string,
+  version: number,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted()
+    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'follow' })
+    if (refused?.error.code !== 'ERR_TURN_REFUSED') return
+    if (refused.retryAfter > 0) throw refused.error
+    await sleep(10, signal, clock)
+  }
+}
+
 /** Gives the turn back and says how it went. A lost release ends by itself at the issuer. */
 export async function releaseTurn(
   nc: () => NatsConnection,

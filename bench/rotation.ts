@@ -3,20 +3,13 @@
  * the same run? `docs/benchmarks.md` says what is measured and how the processes are laid out.
  */
 import { dirname, join } from 'node:path'
-import type { Child } from '../demo/child.ts'
-import { editJson, type LocalDomain, makeLocalDomain } from '../demo/domain.ts'
+import { type LocalDomain, makeLocalDomain } from '../demo/domain.ts'
 import { RotorError } from '../src/errors.ts'
-import { HeldIdentity } from '../src/identity/identity.ts'
-import { readIdentity } from '../src/identity/read.ts'
-import { connectWith } from '../src/nats/connect.ts'
 import { formatInstant, sleep } from '../src/time.ts'
-import { domainNames } from '../src/wire/names.ts'
-import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
-import { orderAnswer } from '../src/wire/requests.ts'
 import { machine, note, parseFlags, runCommand, wholeNumber } from './command.ts'
 import { cpuBetween, readCpu } from './cpu.ts'
 import { FLOOR_STREAM, type FloorPlan, measureFloors } from './floors.ts'
-import type { NodesSettings } from './nodes.ts'
+import { orderRotation, startAll } from './group.ts'
 import { type Measure, type Round, renderSummary, summarise } from './summary.ts'
 import { type Measured, Timeline } from './timeline.ts'
 
@@ -66,44 +59,6 @@ function readOptions(): Options | null {
 }
 
 const serviceNames = (count: number): string[] => Array.from({ length: count }, (_, i) => `service-${i + 1}`)
-
-/** One process for the issuer with its own agent, one for the agents of all servers, one for all services. */
-async function startAll(
-  domain: LocalDomain,
-  services: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  const configOf = (name: string): string => domain.founded.agentConfigs[name] ?? ''
-  for (const file of Object.values(domain.founded.agentConfigs)) await editJson(file, { spread: false })
-  const nodes = (name: string, settings: NodesSettings): Promise<Child> =>
-    domain.start(name, 'bench/nodes', [JSON.stringify(settings)])
-  await domain.startServers()
-  await domain.startIssuer()
-  const groups = [
-    await nodes('servers', { configs: domain.plans.map(({ name }) => configOf(name)), connections: false }),
-    await nodes('services', { configs: services.map(configOf), connections: true }),
-  ]
-  for (const group of groups) await group.started('started', signal)
-}
-
-/** `rotor rotate`, without waiting. */
-async function orderRotation(domain: LocalDomain): Promise<void> {
-  const names = domainNames(domain.name)
-  const identity = new HeldIdentity(
-    await readIdentity(join(dirname(domain.founded.issuerConfig), 'identity')),
-  )
-  const servers = domain.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
-  const nc = await connectWith({ servers, identity, name: 'rotor-bench', inboxPrefix: names.inbox(ISSUER) })
-  try {
-    const at = formatInstant(Date.now())
-    const order = { v: 1, kind: 'rotate', force: false, reason: 'benchmark', by: 'bench', at }
-    const reply = await nc.request(names.orderSubject, encodeRecord(order), { timeout: 10_000 })
-    const answer = decodeRecord(orderAnswer, reply.data, names.orderSubject)
-    if (!answer.ok) throw new RotorError(answer.code, answer.message)
-  } finally {
-    await nc.close()
-  }
-}
 
 class Rounds {
   readonly #domain: LocalDomain

@@ -69,6 +69,7 @@ export async function makeSigningStage(agents: number): Promise<SigningStage> {
       clock: systemClock,
       logger: silentLogger,
       bundle: () => bundle,
+      tainted: () => ({}),
     })
     return {
       names,

@@ -7,11 +7,14 @@ import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
+import { addPause } from './commands/pause.ts'
 import { addProbe } from './commands/probe.ts'
+import { addRollback } from './commands/rollback.ts'
 import { addRoot } from './commands/root.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addAgent, addIssuer } from './commands/run.ts'
 import { addStatus } from './commands/status.ts'
+import { addTaint } from './commands/taint.ts'
 import { addToken } from './commands/token.ts'
 import { addVault } from './commands/vault.ts'
 import { sayError } from './output.ts'
@@ -36,6 +39,9 @@ function makeProgram(): Command {
     addStatus,
     addCensus,
     addRotate,
+    addRollback,
+    addTaint,
+    addPause,
     addRoot,
     addProbe,
     addInspect,

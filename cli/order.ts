@@ -16,7 +16,14 @@ export interface OrderOptions {
   readonly json: boolean
 }
 
-type What = Pick<Order, 'kind'> & Partial<Pick<Order, 'force' | 'crossSign'>>
+type What = Pick<Order, 'kind'> & Partial<Pick<Order, 'force' | 'crossSign' | 'epoch'>>
+
+/** Returns when the issuer has it in the state. Throws its refusal. */
+export async function sendOrder({ nc, names }: Operator, what: What, reason: string): Promise<void> {
+  const by = userInfo().username
+  const order = { v: 1, force: false, ...what, reason, by, at: formatInstant(Date.now()) }
+  await askIssuer(nc, names.orderSubject, order, orderAnswer)
+}
 
 /** `done` says what came of it, as an object and in words; it throws when that is not what was ordered. */
 export async function placeOrder(
@@ -28,10 +35,7 @@ export async function placeOrder(
   const { signal, forget } = signalOfProcess()
   try {
     await asOperator(options.config, async (operator) => {
-      const { reason } = options
-      const by = userInfo().username
-      const order = { v: 1, force: false, ...what, reason, by, at: formatInstant(Date.now()) }
-      await askIssuer(operator.nc, operator.names.orderSubject, order, orderAnswer)
+      await sendOrder(operator, what, options.reason)
       if (!options.wait) return output.answer({ type: 'ordered' }, 'The issuer accepted the order.')
       output.note('The issuer accepted the order.')
       const { value, words } = done(await carriedOut(operator, output, signal))

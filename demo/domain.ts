@@ -24,6 +24,8 @@ export interface LocalDomainOptions {
   /** @default 3 */
   readonly servers?: number
   readonly services?: readonly ServicePlan[]
+  /** @default one, `issuer` */
+  readonly issuers?: readonly string[]
   /** @default the newest nats-server */
   readonly binary?: NatsBinary
   /** `openbao`: authorities are made in a real OpenBao, started for this domain. @default 'embedded' */
@@ -156,6 +158,7 @@ async function foundDomain(
       domain: DOMAIN,
       out: dir,
       schedule,
+      ...(options.issuers === undefined ? {} : { issuers: options.issuers }),
       servers: plans,
       services: options.services ?? [],
       now,

@@ -5,4 +5,4 @@ export type { Authority, LeafRequest, RootStore, WantedRoot } from './authority/
 export { EmbeddedAuthority, type EmbeddedOptions } from './authority/embedded.ts'
 export { type IssuerHandle, type IssuerOptions, startIssuer } from './issuer.ts'
 export type { JoinLimits, Limit } from './join/limits.ts'
-export type { IssuerEvent } from './loop/loop.ts'
+export type { IssuerEvent } from './loop/events.ts'

@@ -1,4 +1,7 @@
-/** The issuer: one control connection, the rotation loop, and the answers to agents and operators. */
+/**
+ * The issuer: one control connection, the lease, the rotation loop of who leads, and the answers to agents and operators,
+ * which every issuer gives.
+ */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
@@ -12,8 +15,9 @@ import { connectWith, withLast } from '../src/nats/connect.ts'
 import { isNoResponders } from '../src/nats/failure.ts'
 import { type Attachment, Link } from '../src/nats/link.ts'
 import { runTasks } from '../src/tasks.ts'
-import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
+import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
+import { encodeRecord } from '../src/wire/record.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { type OpenAuthority, openAuthority } from './authority/open.ts'
@@ -25,14 +29,18 @@ import type { BundleHistory } from './history/history.ts'
 import { VaultHistory } from './history/vault.ts'
 import { openJoining } from './join/joining.ts'
 import type { JoinLimits } from './join/limits.ts'
-import { type IssuerEvent, Loop } from './loop/loop.ts'
+import { Lease } from './lease/lease.ts'
+import type { IssuerEvent } from './loop/events.ts'
+import { Loop } from './loop/loop.ts'
 import { handleOrder } from './orders.ts'
 import { Prober } from './prober.ts'
 import { Registry } from './registry.ts'
 import { Signing } from './signing/signing.ts'
 import { Statuses } from './statuses.ts'
-import { createStores } from './store.ts'
+import { createStores, readState, STATE_KEY } from './store.ts'
 import { Turns, turnTime } from './turns.ts'
+import { StateView } from './view.ts'
+import { watchKey } from './watch-key.ts'
 
 export interface IssuerOptions {
   readonly config: IssuerConfig
@@ -56,6 +64,14 @@ export interface IssuerHandle extends AsyncDisposable {
 
 /** How often the issuer asks which servers there are, and itself. */
 const LOOK_AROUND_EVERY: Duration = 15_000
+
+/** Who stands by does not see what the leader proves of the first server, and gives it this time. */
+const LEADER_LOOKS: Duration = 1_000
+/** The agent of a server that said nothing for this long will not be the first to change. */
+const SILENT: Duration = 180_000
+
+/** Longest time to end what is under way and to give the lease back, milliseconds. */
+const RESIGN_WITHIN: Duration = 3_000
 
 /** Starts an issuer. Throws at once for what no waiting can mend: missing keys, a wrong passphrase, a refused login. */
 export async function startIssuer(options: IssuerOptions): Promise<IssuerHandle> {
@@ -114,6 +130,18 @@ async function startWith(
     clock,
     logger,
   })
+  const lease = new Lease({
+    names,
+    name: config.name,
+    duration: config.lease,
+    clock,
+    logger,
+    changed: () => bell.ring(),
+  })
+  const view = new StateView({
+    read: async () => (await readState(link.nc, names))?.state ?? null,
+    maxAge: config.lease,
+  })
   let stored = false
   const loop = new Loop({
     names,
@@ -130,10 +158,17 @@ async function startWith(
     prober,
     census,
     statuses,
+    lease,
+    view,
     bell,
     clock,
     logger,
-    onEvent: options.onEvent ?? (() => {}),
+    onEvent: (event) => {
+      // those who wait for the first server may go on, or have waited for a version that was taken back
+      const probed = event.type === 'effect' && event.effect.kind === 'probe-servers'
+      if ((probed || event.type === 'commit') && event.when === 'after') turns.look()
+      options.onEvent?.(event)
+    },
   })
   const signing = new Signing({
     names,
@@ -141,18 +176,32 @@ async function startWith(
     authority,
     clock,
     logger,
-    bundle: () => loop.bundle,
+    bundle: () => view.current(),
+    tainted: () => view.tainted,
   })
+  const epochDuration = () => view.bundle?.schedule.epochDuration ?? 0
+  /** Of a version that is not known here yet: now. */
+  const issuedAt = (version: number): number => {
+    const { bundle } = view
+    return bundle === null || bundle.version < version ? clock.now() : Date.parse(bundle.issuedAt)
+  }
+  const serverIsExpected = (): boolean =>
+    statuses.all().some(({ role, at }) => role === 'server' && clock.now() - Date.parse(at) < SILENT)
   const turns = new Turns(
     names,
     clock,
     () => ({
-      turnTime: turnTime(loop.bundle?.schedule.epochDuration ?? 0),
+      turnTime: turnTime(epochDuration()),
       hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
+      tolerates: (agent) => loop.tolerates(agent),
+      confirms: ({ agent, at }) => loop.confirms(agent) ?? clock.now() - at > LEADER_LOOKS,
+      newest: view.bundle?.version ?? 0,
+      canaryUntil: (version) => (serverIsExpected() ? issuedAt(version) + turnTime(epochDuration()) : 0),
     }),
     (agent) => registry.assertNotRemoved(agent),
   )
   const stop = new AbortController()
+  const resigned = Promise.withResolvers<void>()
 
   const link = new Link(async (avoid, signal) => {
     const made = identity.current()
@@ -202,19 +251,47 @@ async function startWith(
       answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) =>
         turns.handle(nc, message, leaving),
       ),
+    // asked of everybody, answered by one: it is the clock of the leader that decides
+    (nc) =>
+      answer(nc, names.timeSubject, undefined, async (message) => {
+        if (lease.fence !== null)
+          message.respond(encodeRecord({ v: 1, serverTime: formatInstant(clock.now()) }))
+      }),
     (nc) => answer(nc, names.enrolSubject, names.issuers, (message) => joining.handle(nc, message)),
     (nc) =>
       answer(nc, names.orderSubject, names.issuers, (message) =>
-        handleOrder(nc, message, { names, authority, clock, logger, accepted: () => bell.ring() }),
+        handleOrder(nc, message, {
+          names,
+          authority,
+          agents: () => registry.members().map(({ name }) => ({ name, status: statuses.get(name) })),
+          clock,
+          logger,
+          accepted: (state) => {
+            view.take(state, view.now())
+            bell.ring()
+          },
+        }),
       ),
   ]
   await link.attach(statuses.attachment)
   await link.attach(registry.attachment)
+  await link.attach(lease.attachment)
+  await link.attach((nc) => watchKey(nc, names.stateBucket, STATE_KEY, logger, () => bell.ring()))
   for (const attachment of answers) await link.attach(attachment)
 
+  /** Aborts before `stop`: the lease is given back on a connection that still works. */
+  const resign = new AbortController()
   const done = runTasks(stop.signal, [
     (signal) => link.run(signal),
-    (signal) => loop.run(link, signal),
+    async (signal) => {
+      const leading = AbortSignal.any([signal, resign.signal])
+      try {
+        await Promise.all([loop.run(link, leading), lease.run(link, leading)])
+        if (link.connected) await lease.release(link.nc)
+      } finally {
+        resigned.resolve()
+      }
+    },
     (signal) => census.run(link, signal),
     async (signal) => {
       while (!signal.aborted) {
@@ -231,7 +308,11 @@ async function startWith(
   const handle: IssuerHandle = {
     done,
     stop: async () => {
-      stop.abort(new RotorError('ERR_ABORTED', 'the issuer was stopped'))
+      const reason = new RotorError('ERR_ABORTED', 'the issuer was stopped')
+      resign.abort(reason)
+      // without NATS there is nobody to give it back to
+      await Promise.race([resigned.promise, sleep(RESIGN_WITHIN, stop.signal).catch(() => {})])
+      stop.abort(reason)
       await joining.close()
       await done.catch(() => {})
       part()
@@ -265,19 +346,19 @@ function hasEnded(status: AgentStatus | null, version: number): boolean {
 }
 
 /**
- * Answers requests on a subject as one of the queue group. Stops by draining, so no request is lost in a move;
- * `leaving` tells those that only wait to answer now.
+ * Answers requests on a subject, as one of the queue group when there is one. Stops by draining, so no request is lost
+ * in a move; `leaving` tells those that only wait to answer now.
  */
 async function answer(
   nc: NatsConnection,
   subject: string,
-  queue: string,
+  queue: string | undefined,
   handle: (message: Msg, leaving: AbortSignal) => Promise<void>,
 ): Promise<() => Promise<void>> {
   const pending = new Set<Promise<void>>()
   const leaving = new AbortController()
   const subscription = nc.subscribe(subject, {
-    queue,
+    ...(queue === undefined ? {} : { queue }),
     callback: (error, message) => {
       if (error !== null) return
       const work = handle(message, leaving.signal).finally(() => pending.delete(work))

@@ -2,7 +2,7 @@
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
-import { applyOrder } from '../src/rotation/orders.ts'
+import { applyOrder, type OrderFacts } from '../src/rotation/orders.ts'
 import type { RotationState } from '../src/rotation/state.ts'
 import { type Clock, formatInstant } from '../src/time.ts'
 import { parseCertificate } from '../src/trust/certificate.ts'
@@ -21,13 +21,15 @@ export interface OrdersOptions {
   readonly authority: Authority
   readonly clock: Clock
   readonly logger: Logger
-  /** Called when the state has a new order. */
-  readonly accepted: () => void
+  /** Every agent of the domain with what it says of itself. */
+  readonly agents: () => OrderFacts['agents']
+  /** Called with the state that has the order in it. */
+  readonly accepted: (state: RotationState) => void
 }
 
 /** Answers one request message; never throws. */
 export async function handleOrder(nc: NatsConnection, message: Msg, options: OrdersOptions): Promise<void> {
-  const { names, clock, logger } = options
+  const { names, clock, logger, authority } = options
   let answer: OrderAnswer
   try {
     const wanted = decodeRecord(order, message.data, message.subject)
@@ -35,20 +37,27 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
       const stored = await readState(nc, names)
       if (stored === null)
         throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
-      const next = applyOrder(stored.state, wanted, clock.now())
+      const held = wanted.kind === 'rollback' ? await authority.list() : []
+      const next = applyOrder(stored.state, wanted, clock.now(), { held, agents: options.agents() })
       if (wanted.kind === 'root-rotate') await assertPossible(wanted, stored.state, options.authority)
       try {
         await writeState(nc, names, next, stored.revision)
+        options.accepted(next)
         break
       } catch (cause) {
         if (RotorError.from(cause).code !== 'ERR_STATE_CONFLICT') throw cause
       }
     }
     logger.info(
-      { kind: wanted.kind, force: wanted.force, reason: wanted.reason, by: wanted.by },
+      {
+        kind: wanted.kind,
+        epoch: wanted.epoch,
+        force: wanted.force,
+        reason: wanted.reason,
+        by: wanted.by,
+      },
       'order accepted',
     )
-    options.accepted()
     answer = { ok: true, serverTime: formatInstant(clock.now()) }
   } catch (cause) {
     const error = RotorError.from(cause)

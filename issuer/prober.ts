@@ -30,6 +30,14 @@ export interface ProberOptions {
   readonly logger: Logger
 }
 
+export interface Wanted {
+  readonly epoch: Epoch
+  /** Names. */
+  readonly servers: readonly string[]
+  /** The leaf has to be refused. */
+  readonly refusal?: boolean
+}
+
 export class Prober {
   readonly #options: ProberOptions
   readonly #proofs = new Map<string, Proof>()
@@ -62,25 +70,38 @@ export class Prober {
     this.#strangers = found.map((server) => server.name).filter((name) => !known.has(name))
   }
 
-  /** Dials every listener that is not proven yet for this epoch. Failures are results, not errors. */
-  async probe(epoch: Epoch, bundle: BundlePayload, mark: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Dials every listener of these servers that is not proven yet for this epoch: that it takes a leaf, and serves one
+   * when the epoch signs; or, for one that left trust, that it refuses one. Failures are results, not errors.
+   */
+  async probe(
+    { epoch, servers, refusal = false }: Wanted,
+    bundle: BundlePayload,
+    mark: string,
+    signal: AbortSignal,
+  ): Promise<void> {
     this.#forget(mark)
     const authorities = bundle.authorities.map((a) => ({
       epoch: a.epoch,
       certificate: parseCertificate(a.certificate, `epoch ${a.epoch}`),
     }))
-    const pending = this.#servers().flatMap((entry) =>
-      entry.listeners
-        .filter((l) => !isProven(this.#proofs.get(keyOf(entry, l)), epoch, bundle.epoch))
-        .map((l) => ({ entry, listener: l })),
-    )
+    const done = (proof: Proof | undefined): boolean =>
+      refusal ? proof?.refuses?.epoch === epoch : isProven(proof, epoch, bundle.epoch)
+    const pending = this.#servers()
+      .filter(({ name }) => servers.includes(name))
+      .flatMap((entry) =>
+        entry.listeners
+          .filter((l) => !done(this.#proofs.get(keyOf(entry, l))))
+          .map((l) => ({ entry, listener: l })),
+      )
     if (pending.length === 0) return
     const material = await this.#material(epoch, bundle)
     await Promise.all(
       pending.map(async ({ entry, listener }) => {
-        const proof = await this.#dial(listener, epoch, material, authorities, signal)
+        const before = this.#proofs.get(keyOf(entry, listener))
+        const proof = await this.#dial(listener, epoch, material, authorities, before, signal)
         if (this.#proofsFor === mark) this.#proofs.set(keyOf(entry, listener), proof)
-        if (proof.error !== null)
+        if (proof.error !== null && !refusal)
           this.#options.logger.info(
             { server: entry.name, listener: listener.kind, err: proof.error },
             'not proven yet',
@@ -94,6 +115,7 @@ export class Prober {
     epoch: Epoch,
     material: { key: string; certificate: string; ca: string },
     authorities: readonly { epoch: Epoch; certificate: Certificate }[],
+    before: Proof | undefined,
     signal: AbortSignal,
   ): Promise<Proof> {
     const at = this.#options.clock.now()
@@ -103,7 +125,12 @@ export class Prober {
         at,
         accepts: result.accepted ? [epoch] : [],
         serves: servedEpoch(result, authorities),
-        error: result.accepted ? null : `refuses a leaf of epoch ${epoch}`,
+        ...(result.accepted
+          ? { error: null }
+          : {
+              refuses: before?.refuses?.epoch === epoch ? before.refuses : { epoch, since: at },
+              error: `refuses a leaf of epoch ${epoch}`,
+            }),
       }
     } catch (cause) {
       signal.throwIfAborted()

@@ -16,7 +16,8 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type OwnBundle, openOwn } from './own.ts'
 
-const STATE_KEY = 'rotation'
+/** Of the rotation state in its bucket. */
+export const STATE_KEY = 'rotation'
 /** JetStream API error codes: wrong last sequence, with and without the sequence in the text. */
 const CONFLICTS = new Set([10071, 10164])
 const NO_MESSAGE = 10037

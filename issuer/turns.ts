@@ -1,7 +1,8 @@
 /**
  * One nats-server at a time: its agent takes the turn before it changes files and gives it back when the server is
- * proven. The first to take it is the canary of a version: when it has to put the old files back, nobody else starts.
- * The record is in the state bucket, so a restarted or a second issuer goes on with it.
+ * proven. The first to take it is the canary of a version: nobody else, server or not, starts before it is proven, and
+ * nobody at all when it has to put the old files back. The record is in the state bucket, so a restarted or a second
+ * issuer goes on with it.
  */
 import { JetStreamApiError, jetstream } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
@@ -29,10 +30,12 @@ const turnRecord = z.object({
   until: z.number(),
   /** Who had to put back which version. */
   failed: z.object({ agent: z.string(), version: z.int() }).nullable(),
+  /** The newest version that a server has proven, and which one was the first to. */
+  proven: z.object({ agent: z.string(), version: z.int(), at: z.number() }).nullable().default(null),
 })
 export type TurnRecord = z.infer<typeof turnRecord>
 
-export const NO_TURN: TurnRecord = { v: 1, holder: null, until: 0, failed: null }
+export const NO_TURN: TurnRecord = { v: 1, holder: null, until: 0, failed: null, proven: null }
 
 export interface TurnFacts {
   readonly now: Instant
@@ -40,16 +43,25 @@ export interface TurnFacts {
   readonly turnTime: Duration
   /** Does the status of this holder show that its step has ended, well or put back? A release may get lost. */
   readonly hasEnded: (holder: { readonly agent: string; readonly version: number }) => boolean
+  /** May the others go on although this one has put a version back? */
+  readonly tolerates: (agent: string) => boolean
+  /** Has the issuer seen by itself that this server takes what the version is for? */
+  readonly confirms: (proven: NonNullable<TurnRecord['proven']>) => boolean
+  /** Until when a server may still be expected to be the first of this version. */
+  readonly canaryUntil: (version: number) => Instant
+  /** The newest version that is in force. */
+  readonly newest: number
 }
 
 /** The decision: the record after the request, or why not now. Pure. */
 export function takeTurn(
   record: TurnRecord,
   request: TurnRequest,
-  { now, turnTime, hasEnded }: TurnFacts,
+  facts: TurnFacts,
 ): { next: TurnRecord } | { refused: string; final: boolean } {
   const { agent, version } = request
   const { holder } = record
+  const { now, turnTime, hasEnded } = facts
   if (request.op === 'release') {
     const failed =
       request.outcome === 'rolled-back'
@@ -57,18 +69,37 @@ export function takeTurn(
         : record.failed?.agent === agent || (record.failed?.version ?? 0) < version
           ? null
           : record.failed
-    return {
-      next: holder?.agent === agent ? { v: 1, holder: null, until: 0, failed } : { ...record, failed },
-    }
+    const first = request.outcome === 'applied' && (record.proven?.version ?? 0) < version
+    const proven = first ? { agent, version, at: now } : record.proven
+    const over = holder?.agent === agent ? { holder: null, until: 0 } : {}
+    return { next: { ...record, ...over, failed, proven } }
   }
-  const { failed } = record
-  if (failed !== null && failed.version === version && failed.agent !== agent) {
-    return { refused: `${failed.agent} had to put version ${version} back`, final: true }
-  }
+  const refused = refusedByCanary(record, request, facts)
+  if (refused !== null) return refused
+  if (request.op === 'follow') return { next: record }
   if (holder !== null && holder.agent !== agent && record.until > now && !hasEnded(holder)) {
     return { refused: `it is the turn of ${holder.agent}`, final: false }
   }
   return { next: { ...record, holder: { agent, version }, until: now + turnTime } }
+}
+
+/** What the first server of this version says to all others. */
+function refusedByCanary(
+  { failed, proven }: TurnRecord,
+  { agent, version, op }: TurnRequest,
+  { now, turnTime, tolerates, confirms, canaryUntil, newest }: TurnFacts,
+): Refused | null {
+  // it may have been taken back while this one waited
+  if (version < newest) return { refused: `version ${newest} has replaced version ${version}`, final: true }
+  if (failed !== null && failed.version === version && failed.agent !== agent && !tolerates(failed.agent)) {
+    return { refused: `${failed.agent} had to put version ${version} back`, final: true }
+  }
+  if (proven?.version === version) {
+    const open = proven.agent === agent || now >= proven.at + turnTime || confirms(proven)
+    return open ? null : { refused: `${proven.agent}, the first server, is looked at`, final: false }
+  }
+  if (op === 'acquire' || (proven?.version ?? 0) > version || now >= canaryUntil(version)) return null
+  return { refused: `no server has proven version ${version} yet`, final: false }
 }
 
 type Refused = { readonly refused: string; readonly final: boolean }
@@ -86,7 +117,7 @@ export class Turns {
   readonly #assertMember: (agent: string) => void
   readonly #bells = new Set<Bell>()
   /** The record as we wrote it last: a request that may go on by it is decided without reading. */
-  #known: StoredTurn | null = null
+  #known: (StoredTurn & { readonly at: Instant }) | null = null
   #work: Promise<unknown> = Promise.resolve()
 
   /** `assertMember` throws for an agent that may not ask. */
@@ -116,6 +147,11 @@ export class Turns {
     }
   }
 
+  /** Something has changed by which those who wait may go on. */
+  look(): void {
+    for (const bell of this.#bells) bell.ring()
+  }
+
   async #answer(nc: NatsConnection, request: TurnRequest, leaving: AbortSignal): Promise<TurnAnswer> {
     const bell = new Bell()
     this.#bells.add(bell)
@@ -143,35 +179,49 @@ export class Turns {
 
   /** What we know decides first; a refusal by it, or a lost race with another issuer, looks at the record. */
   async #compareAndSet(nc: NatsConnection, request: TurnRequest): Promise<Refused | null> {
-    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
     for (let known = this.#known; ; known = null) {
-      const { record, revision } = known ?? (await this.#read(kv))
-      const outcome = takeTurn(record, request, { now: this.#clock.now(), ...this.#facts() })
+      const now = this.#clock.now()
+      const justRead = known === null
+      known ??= await this.#read(nc)
+      const { record, revision, at } = known
+      const outcome = takeTurn(record, request, { now, ...this.#facts() })
       if ('refused' in outcome) {
-        if (known !== null) continue
+        // a thousand may wait to follow, and the record is read for all of them at once
+        const fresh = request.op === 'follow' && Math.abs(now - at) < LOOK_AGAIN
+        if (!justRead && !fresh) continue
         return outcome
       }
+      if (request.op === 'follow') return null
       this.#known = null
       try {
+        const kv = await this.#bucket(nc)
         const bytes = encodeRecord(outcome.next)
         const written = await (revision === 0
           ? kv.create(TURN_KEY, bytes)
           : kv.update(TURN_KEY, bytes, revision))
-        this.#known = { record: outcome.next, revision: written }
+        this.#known = { record: outcome.next, revision: written, at: now }
       } catch (cause) {
         if (cause instanceof JetStreamApiError && (cause.code === 10071 || cause.code === 10164)) continue
         throw cause
       }
-      if (request.op === 'release') for (const bell of this.#bells) bell.ring()
+      if (request.op === 'release') this.look()
       return null
     }
   }
 
-  async #read(kv: KV): Promise<StoredTurn> {
-    const entry = await kv.get(TURN_KEY)
-    if (entry === null) return { record: NO_TURN, revision: 0 }
+  async #read(nc: NatsConnection): Promise<StoredTurn & { readonly at: Instant }> {
+    const entry = await (await this.#bucket(nc)).get(TURN_KEY)
     const what = `${this.#names.stateBucket}/${TURN_KEY}`
-    return { record: decodeRecord(turnRecord, entry.value, what), revision: entry.revision }
+    const stored =
+      entry === null
+        ? { record: NO_TURN, revision: 0 }
+        : { record: decodeRecord(turnRecord, entry.value, what), revision: entry.revision }
+    this.#known = { ...stored, at: this.#clock.now() }
+    return this.#known
+  }
+
+  #bucket(nc: NatsConnection): Promise<KV> {
+    return new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
   }
 
   #refusal(error: RotorError, retryAfter = WAIT): TurnAnswer {

@@ -12,17 +12,30 @@ export interface Clock {
 
 export const systemClock: Clock = { now: () => Date.now() }
 
+/** One moment on both clocks of this machine. */
+export interface Tick {
+  /** Monotonic, milliseconds: nobody can set it, and it stands still while the machine sleeps. */
+  readonly mono: number
+  readonly wall: Instant
+}
+
+export const tickOf = (clock: Clock): Tick => ({ mono: performance.now(), wall: clock.now() })
+
 /** The largest delay a Node timer takes; more becomes 1 ms there. */
 const MAX_TIMER: Duration = 2 ** 31 - 1
 
 /**
  * Waits `ms`, or until `signal` aborts (then rejects with the signal's reason). Longer waits than a timer can
- * hold are cut in pieces, and each piece looks at the clock again, so that a machine that slept wakes in time.
+ * hold are cut in pieces, and each piece looks at the clock again, so that a machine that slept wakes in time. A clock
+ * that is set back makes no wait longer.
  */
 export async function sleep(ms: Duration, signal?: AbortSignal, clock: Clock = systemClock): Promise<void> {
   const end = clock.now() + ms
-  for (let left = ms; left > 0; left = end - clock.now()) {
-    await timer(Math.min(left, MAX_TIMER, 60_000), signal)
+  let waited = 0
+  for (let left = ms; left > 0; left = Math.min(end - clock.now(), ms - waited)) {
+    const piece = Math.min(left, MAX_TIMER, 60_000)
+    await timer(piece, signal)
+    waited += piece
   }
   signal?.throwIfAborted()
 }

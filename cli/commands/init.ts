@@ -1,7 +1,7 @@
 /** `rotor init`: a whole trust domain in a directory. */
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { found, ISSUER, type ServerPlan, type ServicePlan } from '../../issuer/founding/found.ts'
+import { found, type ServerPlan, type ServicePlan } from '../../issuer/founding/found.ts'
 import { SIGNER_KINDS, type SignerKind } from '../../src/bundle/envelope.ts'
 import { readVaultConfig } from '../../src/domain/vault-config.ts'
 import { RotorError } from '../../src/errors.ts'
@@ -13,6 +13,7 @@ import { makeOutput } from '../output.ts'
 interface InitOptions {
   readonly domain: string
   readonly out: string
+  readonly issuer: string[]
   readonly server: string[]
   readonly service: string[]
   readonly publish: string[]
@@ -44,6 +45,12 @@ servers, then "rotor issuer" and one "rotor agent" for each server and service.`
     )
     .requiredOption('--domain <name>', 'name of the trust domain, such as prod')
     .requiredOption('--out <dir>', 'directory to make; it must not exist or be empty')
+    .option(
+      '--issuer <name>',
+      'an issuer; again for others that stand by and take over (default: one, "issuer")',
+      gather,
+      [],
+    )
     .option('--server <name=host[:client[:cluster]]>', 'a nats-server; again for each one', gather, [])
     .option('--service <name[=dnsName,...]>', 'a service; again for each one', gather, [])
     .option(
@@ -112,6 +119,7 @@ Example: three servers and two services on one machine
         out: resolve(options.out),
         ...(options.pathsAs === undefined ? {} : { pathsAs: options.pathsAs }),
         schedule: scheduleOfOptions(options),
+        ...(options.issuer.length === 0 ? {} : { issuers: options.issuer }),
         servers: options.server.map(serverPlan),
         services: servicePlans(options),
         ...(options.account === undefined ? {} : { account: options.account }),
@@ -133,7 +141,7 @@ ${Object.entries(founded.serverConfigs)
   .map(([name, file]) => `  server   ${name}: ${file}`)
   .join('\n')}
 ${Object.entries(founded.agentConfigs)
-  .filter(([name]) => name !== ISSUER)
+  .filter(([, file]) => dirname(file) !== dirname(founded.issuerConfig))
   .map(([name, file]) => `  agent    ${name}: ${file}`)
   .join('\n')}
 Next: start the servers, then "rotor issuer --config ${founded.issuerConfig}" and an agent beside each node.`,

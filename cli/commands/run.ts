@@ -22,6 +22,7 @@ interface AgentFlags {
 
 interface RunOptions {
   readonly config: string
+  readonly name?: string
   readonly agentConfig?: string
   readonly checkConfig: boolean
   readonly logLevel: string
@@ -35,16 +36,31 @@ export function addIssuer(program: Command): void {
     .summary('run the issuer of a trust domain')
     .description(
       `Runs the issuer: prepares, activates and retires authorities on evidence, publishes signed bundles, and signs for
-agents. It keeps its own identity current with an agent of its own. Logs go to stderr as JSON lines.`,
+agents. It keeps its own identity current with an agent of its own. Logs go to stderr as JSON lines. Of several issuers one
+leads; the others sign, too, and take over when it is gone.`,
     )
     .requiredOption('--config <file>', 'issuer.json of "rotor init"')
-    .option('--agent-config <file>', 'configuration of its own agent (default: agent.json beside --config)')
+    .option('--name <issuer>', 'which issuer of the domain this is (default: the "name" in --config)')
+    .option(
+      '--agent-config <file>',
+      'configuration of its own agent (default: agent.json beside --config; with --name ../agents/NAME/agent.json)',
+    )
+    .addHelpText(
+      'after',
+      `
+A second issuer, with the same issuer.json and the same keys
+  rotor issuer --config prod/issuer/issuer.json --name issuer-b
+How they share the keys, and who leads: docs/operations.md, "More than one issuer".`,
+    )
     .action(async (options: RunOptions) => {
       const output = makeOutput(options.json)
-      const config = await readIssuerConfig(options.config)
-      const agentConfig = await readAgentConfig(
-        options.agentConfig ?? joinPath(dirname(options.config), 'agent.json'),
-      )
+      const config = await readIssuerConfig(options.config, options.name)
+      const agentConfig = await readAgentConfig(await agentConfigOf(options))
+      if (agentConfig.agent !== config.name)
+        throw new RotorError(
+          'ERR_CONFIG_INVALID',
+          `agent.json of the issuer: expected the agent ${config.name}, found ${agentConfig.agent}; see --name and --agent-config`,
+        )
       if (options.checkConfig) return output.answer(config, `${options.config}: valid`)
       const logger = makeLogger({ level: options.logLevel, name: 'issuer' })
       const agent = await startAgent({
@@ -58,7 +74,7 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
           config,
           identity: agent.identity,
           logger,
-          onEvent: (event) => issuerEvent(output, event),
+          onEvent: (event) => issuerEvent(output, config.name, event),
         })
       } catch (cause) {
         await agent.stop()
@@ -66,6 +82,16 @@ agents. It keeps its own identity current with an agent of its own. Logs go to s
       }
       await runUntilSignal([issuer, agent])
     })
+}
+
+/** The first issuer has its agent beside the keys, further ones have theirs where `rotor init` lays out nodes. */
+async function agentConfigOf({ config, name, agentConfig }: RunOptions): Promise<string> {
+  if (agentConfig !== undefined) return agentConfig
+  const first = (await readIssuerConfig(config)).name
+  const folder = dirname(config)
+  return name === undefined || name === first
+    ? joinPath(folder, 'agent.json')
+    : joinPath(folder, '..', 'agents', name, 'agent.json')
 }
 
 export function addAgent(program: Command): void {
@@ -144,6 +170,6 @@ function agentEvent(output: Output, node: string, event: AgentEvent): void {
   if (output.json) output.event({ ...event, node, at: formatInstant(Date.now()) }, null)
 }
 
-function issuerEvent(output: Output, event: IssuerEvent): void {
-  if (output.json) output.event({ ...event, node: 'issuer', at: formatInstant(Date.now()) }, null)
+function issuerEvent(output: Output, node: string, event: IssuerEvent): void {
+  if (output.json) output.event({ ...event, node, at: formatInstant(Date.now()) }, null)
 }

@@ -1,5 +1,6 @@
 /** `rotor status`: one screen that shows who has what. */
 import type { Command } from 'commander'
+import { formatReading, surelyOff } from '../../src/clock-reading.ts'
 import { asOperator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { sleep } from '../../src/time.ts'
@@ -15,6 +16,8 @@ interface StatusOptions {
 }
 
 const REFRESH = 1000
+/** An agent reports once a minute at least. */
+const SILENT = 180_000
 
 export function addStatus(program: Command): void {
   program
@@ -56,10 +59,13 @@ export function renderOverview(o: Overview): string {
   const authorities = o.authorities
     .map((a) => colour(STATUS_COLOUR[a.status], `${a.epoch} ${a.status}`))
     .join(', ')
-  const head = `${colour('bold', `trust domain ${o.domain}`)}  bundle ${o.version}  ${o.phase}${o.ordered ? ' (rotate now)' : ''}
+  const head = `${colour('bold', `trust domain ${o.domain}`)}  bundle ${o.version}  ${o.phase}${o.ordered ? ' (ordered)' : ''}
 authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}${o.roots.length === 1 ? '' : `; ${o.roots.length} roots`}`
   const rows = o.agents.map(({ name, role, status }) => agentRow(o, name, role, status))
-  const nodes = table([['NODE', 'ROLE', 'BUNDLE', 'LEAF', 'LEAF ENDS', 'STATE', 'EVIDENCE'], ...rows])
+  const nodes = table([
+    ['NODE', 'ROLE', 'BUNDLE', 'LEAF', 'LEAF ENDS', 'CLOCK', 'STATE', 'EVIDENCE'],
+    ...rows,
+  ])
   const servers = o.servers.flatMap((s) =>
     s.agent === null ? [`server ${s.name}: ${colour('red', 'no agent beside it')}`] : [],
   )
@@ -80,6 +86,15 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}${o.roots.l
             `the records were lost: rebuilt at ${o.rebuilt.at} from the kept bundle ${o.rebuilt.version}`,
           ),
         ]
+  const stopped =
+    o.paused === null
+      ? []
+      : [
+          colour(
+            'yellow',
+            `paused by ${o.paused.by} at ${o.paused.at}: ${o.paused.reason}; rotor resume ends it`,
+          ),
+        ]
   const problem =
     o.problem === null
       ? []
@@ -91,7 +106,10 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}${o.roots.l
         ]
   return [
     head,
+    ...leader(o),
     ...rebuilt,
+    ...stopped,
+    ...o.tainted.map((taint) => colour('red', taintInWords(taint))),
     ...problem,
     '',
     nodes,
@@ -100,6 +118,35 @@ authorities: ${authorities}; the bundle is fresh until ${o.expiresAt}${o.roots.l
     '',
     waits,
   ].join('\n')
+}
+
+/** One line where there is more than one issuer, or none that leads. */
+function leader({ lease, agents, at }: Overview): string[] {
+  const issuers = agents.filter(({ role }) => role === 'issuer')
+  if (lease === null || (issuers.length < 2 && lease.holder !== null)) return []
+  const others = issuers.filter(({ name }) => name !== lease.holder)
+  const standBy = others.map(({ name, status }) => {
+    if (status === null) return colour('yellow', `${name} never reported`)
+    const silent = at - Date.parse(status.at) > SILENT
+    return silent
+      ? colour('yellow', `${name} was seen last at ${status.at}`)
+      : `${name} stands by since ${status.started}`
+  })
+  const leads =
+    lease.holder === null
+      ? colour('yellow', `no issuer leads since ${lease.since}`)
+      : `issuer ${colour('bold', lease.holder)} leads since ${lease.since} (fence ${lease.fence})`
+  return [[leads, ...standBy].join('; ')]
+}
+
+function taintInWords({ epoch, by, reason, removed }: Overview['tainted'][number]): string {
+  const where =
+    removed === null
+      ? 'in trust until nobody stands on it'
+      : `out of trust since ${removed.at}, not yet seen refused everywhere`
+  const left =
+    removed === null || removed.cutOff.length === 0 ? '' : `; cut off: ${removed.cutOff.join(', ')}`
+  return `epoch ${epoch} is tainted by ${by}: ${reason}; ${where}${left}`
 }
 
 function agentRow(
@@ -121,6 +168,7 @@ function agentRow(
     status.version >= o.version ? version : colour('yellow', version),
     status.leaf.issuerEpoch === o.active ? `epoch ${epoch}` : colour('yellow', `epoch ${epoch}`),
     relative(Date.parse(status.leaf.notAfter), o.at),
+    clockOf(o, status),
     status.state === 'applied'
       ? 'applied'
       : colour(
@@ -130,6 +178,14 @@ function agentRow(
     error ||
       [...status.targets.map((t) => `${t.type} ${t.ok ? 'ok' : 'failed'}`), ...standing(status)].join(', '),
   ]
+}
+
+/** Against the issuer that leads, and how sure that is. */
+function clockOf({ lead }: Overview, { clockOffsetMs, clockBoundMs }: AgentStatus): string {
+  if (clockOffsetMs === null) return ''
+  const reading = { offsetMs: clockOffsetMs, boundMs: clockBoundMs }
+  const text = formatReading(reading)
+  return surelyOff(reading) < lead ? text : colour('red', text)
 }
 
 /** What still stands on leaves of the past, for each authority: `3 sockets on epoch 7`. */

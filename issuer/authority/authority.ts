@@ -26,9 +26,8 @@ export interface LeafRequest {
  */
 export interface Authority {
   /**
-   * Makes key and certificate of an epoch, or returns the ones it has. The authority does not sign by this. `root`: the
-   * SHA-256 of the root to sign it; a store that knows one root at a time takes that one, and the caller looks.
-   * @default the first of `roots`
+   * Makes key and certificate of an epoch, or returns the ones it has, whoever made them. The authority does not sign by
+   * this. `root`: the SHA-256 of the root to sign it; nothing is made under another one. @default the first of `roots`
    */
   prepare(
     epoch: Epoch,

@@ -2,7 +2,8 @@
  * The embedded authority: keys made in this process and kept in a directory, 0600, encrypted when a passphrase is
  * given. Roots as roots.ts has them, and one folder for each epoch: `authorities/<epoch>/ca.crt`, `ca.key`.
  */
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RotorError } from '../../src/errors.ts'
 import { fsyncDir, writeFileDurable } from '../../src/identity/durable.ts'
@@ -15,6 +16,9 @@ import { generateKeyPair, type KeyPair, privateKeyFromPem, privateKeyToPem } fro
 import type { Permitted } from '../../src/trust/name-constraints.ts'
 import type { Authority, LeafRequest } from './authority.ts'
 import { EmbeddedRoots } from './roots.ts'
+
+/** Folders of authorities that are being removed. */
+const GONE = '.gone-'
 
 interface KeyedCertificate {
   readonly certificate: Certificate
@@ -55,8 +59,11 @@ export async function createRoot(
 export class EmbeddedAuthority implements Authority {
   readonly #options: EmbeddedOptions
   readonly rootStore: EmbeddedRoots
-  /** Decrypted once; signing must not read the disk. */
-  readonly #loaded = new Map<Epoch, Promise<KeyedCertificate>>()
+  /**
+   * Decrypted once; signing must not read the disk. Another issuer may work on the same directory: `stamp` tells that the
+   * folder of an epoch is not the one that was read.
+   */
+  readonly #loaded = new Map<Epoch, { readonly stamp: string; readonly keyed: Promise<KeyedCertificate> }>()
   #work: Promise<unknown> = Promise.resolve()
 
   constructor(options: EmbeddedOptions) {
@@ -71,7 +78,7 @@ export class EmbeddedAuthority implements Authority {
   ): Promise<HeldAuthority> {
     const made = this.#work.then(async () => {
       if (!(await this.#epochs()).includes(epoch)) await this.#create(epoch, window, root)
-      return held(epoch, (await this.#load(epoch)).certificate)
+      return held(epoch, (await this.#look(epoch)).certificate)
     })
     this.#work = made.catch(() => {})
     return made
@@ -79,11 +86,12 @@ export class EmbeddedAuthority implements Authority {
 
   async list(): Promise<HeldAuthority[]> {
     const epochs = await this.#epochs()
-    return Promise.all(epochs.map(async (epoch) => held(epoch, (await this.#load(epoch)).certificate)))
+    for (const epoch of this.#loaded.keys()) if (!epochs.includes(epoch)) this.#loaded.delete(epoch)
+    return Promise.all(epochs.map(async (epoch) => held(epoch, (await this.#look(epoch)).certificate)))
   }
 
   async sign(epoch: Epoch, request: LeafRequest): Promise<string> {
-    const authority = await this.#load(epoch)
+    const authority = await (this.#loaded.get(epoch)?.keyed ?? this.#look(epoch))
     const { csr, ...rest } = request
     const leaf = await issueLeaf({ authority, publicKey: csr.publicKey, ...rest })
     const crosses = await this.rootStore.crossCertificates(authority.certificate)
@@ -95,7 +103,15 @@ export class EmbeddedAuthority implements Authority {
 
   async delete(epoch: Epoch): Promise<void> {
     this.#loaded.delete(epoch)
-    await rm(this.#folder(epoch), { recursive: true, force: true })
+    // gone by one rename: another issuer never finds a half of it
+    const gone = join(this.#authorities, `${GONE}${epoch}-${randomUUID()}`)
+    await rename(this.#folder(epoch), gone).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'ENOENT') throw cause
+    })
+    // also what an issuer left that died right here
+    for (const name of await this.#names()) {
+      if (name.startsWith(GONE)) await rm(join(this.#authorities, name), { recursive: true, force: true })
+    }
     await fsyncDir(this.#authorities).catch(() => {})
   }
 
@@ -116,12 +132,15 @@ export class EmbeddedAuthority implements Authority {
     return join(this.#authorities, String(epoch))
   }
 
-  async #epochs(): Promise<Epoch[]> {
-    const names = await readdir(this.#authorities).catch((cause: NodeJS.ErrnoException) => {
+  async #names(): Promise<string[]> {
+    return readdir(this.#authorities).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === 'ENOENT') return []
       throw new RotorError('ERR_AUTHORITY_MISSING', `${this.#authorities}: ${cause.message}`, { cause })
     })
-    return names
+  }
+
+  async #epochs(): Promise<Epoch[]> {
+    return (await this.#names())
       .filter((name) => /^-?\d+$/.test(name))
       .map(Number)
       .sort((a, b) => a - b)
@@ -160,13 +179,29 @@ export class EmbeddedAuthority implements Authority {
     await fsyncDir(this.#authorities)
   }
 
-  #load(epoch: Epoch): Promise<KeyedCertificate> {
+  /** Key and certificate as they are on disk now. */
+  async #look(epoch: Epoch): Promise<KeyedCertificate> {
+    const stamp = await this.#stamp(this.#folder(epoch))
     const known = this.#loaded.get(epoch)
-    if (known !== undefined) return known
-    const loading = this.#keyed(this.#folder(epoch))
-    this.#loaded.set(epoch, loading)
-    loading.catch(() => this.#loaded.delete(epoch))
-    return loading
+    if (known?.stamp === stamp) return known.keyed
+    const loaded = { stamp, keyed: this.#keyed(this.#folder(epoch)) }
+    this.#loaded.set(epoch, loaded)
+    loaded.keyed.catch(() => {
+      if (this.#loaded.get(epoch) === loaded) this.#loaded.delete(epoch)
+    })
+    return loaded.keyed
+  }
+
+  /** A folder is never changed, only made and removed. */
+  async #stamp(folder: string): Promise<string> {
+    const { ino, mtimeMs } = await stat(folder).catch((cause) => {
+      throw new RotorError(
+        'ERR_AUTHORITY_MISSING',
+        `expected ${folder} of the embedded authority: ${cause.message}`,
+        { cause },
+      )
+    })
+    return `${ino} ${mtimeMs}`
   }
 
   async #keyed(dir: string): Promise<KeyedCertificate> {

@@ -185,7 +185,11 @@ export class EmbeddedRoots implements RootStore {
     const temporary = await mkdtemp(join(this.#folder, '.new-'))
     for (const { name, text, mode } of files) await writeFileDurable(join(temporary, name), text, mode)
     await fsyncDir(temporary)
-    await rename(temporary, join(this.#folder, String(number)))
+    await rename(temporary, join(this.#folder, String(number))).catch(async (cause) => {
+      // Another issuer on this directory was first: its root is the one with this number.
+      if (!['ENOTEMPTY', 'EEXIST'].includes(errorCode(cause))) throw cause
+      await rm(temporary, { recursive: true, force: true })
+    })
     await fsyncDir(this.#folder)
     await fsyncDir(this.#options.dir)
   }

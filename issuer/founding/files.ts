@@ -10,7 +10,8 @@ import { formatDuration } from '../../src/time.ts'
 import {
   clientUrls,
   type FoundingPlan,
-  ISSUER,
+  isFirstIssuer,
+  issuersOf,
   listenersOf,
   type NodePlan,
   nodesOf,
@@ -30,14 +31,16 @@ export async function writeConfigFiles(plan: FoundingPlan, at: Place, seenAt: Pl
   const nodes = nodesOf(plan)
   const agentConfigs: Record<string, string> = {}
   for (const node of nodes) {
-    const file = node.role === 'issuer' ? at('issuer', 'agent.json') : at('agents', node.name, 'agent.json')
+    const file = isFirstIssuer(plan, node)
+      ? at('issuer', 'agent.json')
+      : at('agents', node.name, 'agent.json')
     agentConfigs[node.name] = file
     await writeJson(file, agentConfig(plan, node, seenAt))
   }
   const issuerConfig = at('issuer', 'issuer.json')
   await writeJson(issuerConfig, {
     domain: plan.domain,
-    name: ISSUER,
+    name: issuersOf(plan)[0],
     keys: './keys',
     ...(plan.passphraseFile === undefined ? {} : { passphraseFile: plan.passphraseFile }),
     ...(plan.vault === undefined

@@ -21,7 +21,7 @@ import type { Authority } from '../authority/authority.ts'
 import { createRoot } from '../authority/embedded.ts'
 import { openAuthority } from '../authority/open.ts'
 import { type ConfigFiles, writeConfigFiles } from './files.ts'
-import { checkPlan, type FoundingPlan, ISSUER, type NodePlan, nodesOf } from './plan.ts'
+import { checkPlan, type FoundingPlan, ISSUER, isFirstIssuer, type NodePlan, nodesOf } from './plan.ts'
 
 export { type FoundingPlan, ISSUER, type ServerPlan, type ServicePlan } from './plan.ts'
 
@@ -79,7 +79,7 @@ async function lay(plan: FoundingPlan): Promise<Founded> {
   try {
     genesis = await makeGenesis(plan, authority, signer, epoch)
     await writeFileDurable(join(keys, 'genesis.jws'), genesis.envelope, 0o644)
-    for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(at, node), authority, genesis)
+    for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(plan, at, node), authority, genesis)
   } catch (cause) {
     // What was made outside of the directory goes with it; without an answer it stays, and the next try says so.
     await authority.delete(epoch).catch(() => {})
@@ -167,8 +167,8 @@ async function assertUnused(authority: Authority, { domain }: FoundingPlan): Pro
   )
 }
 
-const identityOf = (at: (...parts: string[]) => string, node: NodePlan): string =>
-  node.role === 'issuer' ? at('issuer', 'identity') : at('agents', node.name, 'identity')
+const identityOf = (plan: FoundingPlan, at: (...parts: string[]) => string, node: NodePlan): string =>
+  isFirstIssuer(plan, node) ? at('issuer', 'identity') : at('agents', node.name, 'identity')
 
 async function readPassphrase(file: string): Promise<string> {
   return readFile(file, 'utf8').catch((cause) => {

@@ -10,7 +10,7 @@ import type { KeyAlgorithm } from '../../src/trust/keys.ts'
 import { isDnsName } from '../../src/trust/names.ts'
 import { assertName } from '../../src/wire/names.ts'
 
-/** Name of the issuer's own node. */
+/** Name of the issuer's own node, where the plan has no other. */
 export const ISSUER = 'issuer'
 
 export interface ServerPlan {
@@ -37,6 +37,8 @@ export interface FoundingPlan {
   /** Where `out` will be when the nodes use it: configuration files carry these paths. @default out */
   readonly pathsAs?: string
   readonly schedule: Schedule
+  /** Names of the issuers. The first is laid out in `issuer/`, the others as nodes are. @default one, `issuer` */
+  readonly issuers?: readonly string[]
   readonly servers: readonly ServerPlan[]
   readonly services: readonly ServicePlan[]
   readonly account?: string
@@ -62,10 +64,10 @@ export interface NodePlan {
 
 /** Throws ERR_CONFIG_INVALID with every problem. */
 export function checkPlan(plan: FoundingPlan): void {
-  const nodes = [...plan.servers, ...plan.services].map(({ name }) => name)
+  const issuers = issuersOf(plan)
+  const nodes = [...issuers, ...[...plan.servers, ...plan.services].map(({ name }) => name)]
   const problems = [...problemsOfNames([plan.domain], 'domain'), ...problemsOfNames(nodes, 'name')]
-  const all = [ISSUER, ...nodes]
-  const twice = all.filter((name, i) => all.indexOf(name) !== i)
+  const twice = nodes.filter((name, i) => nodes.indexOf(name) !== i)
   for (const name of new Set(twice)) problems.push(`the name ${JSON.stringify(name)} is there twice`)
   for (const { name, host } of plan.servers) {
     if (isIP(host) === 0 && !isDnsName(host))
@@ -89,6 +91,10 @@ export function checkPlan(plan: FoundingPlan): void {
       problems.push(RotorError.from(cause).message)
     }
   }
+  if (issuers.length > 1 && plan.vault === undefined && plan.passphraseFile === undefined)
+    problems.push(
+      'issuers: expected a passphrase file, because several issuers share the key store; or keys in OpenBao or Vault',
+    )
   if (plan.servers.length === 0) problems.push('expected at least one server')
   if (
     plan.servers.length > 1 &&
@@ -123,8 +129,18 @@ function problemsOfNames(names: readonly string[], key: string): string[] {
   })
 }
 
+export const issuersOf = ({ issuers = [] }: FoundingPlan): readonly [string, ...string[]] => {
+  const [first = ISSUER, ...more] = issuers
+  return [first, ...more]
+}
+
+/** The issuer whose files are in the folder of the key store. */
+export const isFirstIssuer = (plan: FoundingPlan, { name }: NodePlan): boolean => name === issuersOf(plan)[0]
+
 export function nodesOf(plan: FoundingPlan): NodePlan[] {
-  const issuer: NodePlan = { name: ISSUER, role: 'issuer', names: { dns: [], ip: [] } }
+  const issuers = issuersOf(plan).map(
+    (name): NodePlan => ({ name, role: 'issuer', names: { dns: [], ip: [] } }),
+  )
   const servers = plan.servers.map(
     (server): NodePlan => ({
       name: server.name,
@@ -142,7 +158,7 @@ export function nodesOf(plan: FoundingPlan): NodePlan[] {
       names: { dns: service.dns ?? [], ip: [] },
     }),
   )
-  return [issuer, ...servers, ...services]
+  return [...issuers, ...servers, ...services]
 }
 
 export const clientUrls = (plan: FoundingPlan): string[] =>

@@ -2,7 +2,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RotorError } from '../../src/errors.ts'
-import { errorCode, fsyncDir, replaceFile, writing } from '../../src/identity/durable.ts'
+import { createFile, errorCode, fsyncDir, writing } from '../../src/identity/durable.ts'
 import { type BundleHistory, type KeptBundle, newestOf, versionsIn } from './history.ts'
 
 const END = '.jws'
@@ -19,10 +19,11 @@ export class FileHistory implements BundleHistory {
     const kept = await this.read(version)
     if (kept !== null) return kept
     await writing(this.#dir, () => mkdir(this.#dir, { recursive: true, mode: 0o700 }))
-    await replaceFile(this.#file(version), envelope, 0o600)
+    const created = await createFile(this.#file(version), envelope, 0o600)
     // the name of the folder itself
     await fsyncDir(join(this.#dir, '..'))
-    return envelope
+    // another issuer was first
+    return created ? envelope : ((await this.read(version)) ?? envelope)
   }
 
   async read(version: number): Promise<Uint8Array | null> {

@@ -64,6 +64,11 @@ export async function redeem(
       const entry = registry.policyOf(record.agent)
       const state = await readState(nc, names)
       if (state === null) throw new RotorError('ERR_SIGN_BUSY', 'the issuer is starting')
+      if (state.state.tainted[state.state.active] !== undefined)
+        throw new RotorError(
+          'ERR_SIGN_BUSY',
+          'the authority that signs is tainted; the next one is on its way',
+        )
       const payload = decodeRecord(bundlePayload, state.state.payload, 'payload of the rotation state')
       // before the token is redeemed: what the policy refuses does not cost it
       const leaf = leafFor(csr, entry, names.spiffeId(entry.name), scheduleOf(payload), now)

@@ -4,6 +4,7 @@ import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Effect, RotationState } from '../../src/rotation/state.ts'
+import type { Epoch } from '../../src/schedule.ts'
 import type { Clock } from '../../src/time.ts'
 import { parseCertificate } from '../../src/trust/certificate.ts'
 import { assertIssuedBy } from '../../src/trust/chain.ts'
@@ -13,9 +14,17 @@ import { decodeRecord } from '../../src/wire/record.ts'
 import type { Authority } from '../authority/authority.ts'
 import type { BundleHistory } from '../history/history.ts'
 import { keepFrom } from '../history/keep.ts'
+import type { Lease } from '../lease/lease.ts'
 import { openOwn } from '../own.ts'
 import type { Prober } from '../prober.ts'
 import { publishBundle } from '../store.ts'
+import type { IssuerEvent } from './events.ts'
+
+/** Live connections at the servers. */
+export interface Connections {
+  /** Ends those that stand on a leaf of this authority: a server never looks again at one it has taken. */
+  kick(epoch: Epoch, signal: AbortSignal): Promise<void>
+}
 
 export interface EffectsOptions {
   readonly names: DomainNames
@@ -23,8 +32,12 @@ export interface EffectsOptions {
   readonly signers: readonly Signer[]
   readonly history: BundleHistory
   readonly prober: Prober
+  /** @default nobody ends a connection; those of agents are counted in their status */
+  readonly connections?: Connections
+  readonly lease: Pick<Lease, 'assertLeads'>
   readonly clock: Clock
   readonly logger: Logger
+  readonly onEvent: (event: IssuerEvent) => void
 }
 
 /** On what an effect is performed. */
@@ -41,13 +54,42 @@ export interface Scene {
 
 export class Effects {
   readonly #options: EffectsOptions
+  /** Why the key store does not know which authority signs: said once. */
+  #untold = ''
 
   constructor(options: EffectsOptions) {
     this.#options = options
   }
 
-  async perform(effect: Effect, scene: Scene): Promise<void> {
-    const { authority, prober, logger } = this.#options
+  /** All of them, one after the other, and what the key store has to know; nothing once the lease is not certain. */
+  async performAll(effects: readonly Effect[], scene: Scene): Promise<void> {
+    const { lease, onEvent } = this.#options
+    for (const effect of effects) {
+      lease.assertLeads(scene.state.fence)
+      onEvent({ type: 'effect', when: 'before', effect })
+      await this.#perform(effect, scene)
+      onEvent({ type: 'effect', when: 'after', effect })
+    }
+    lease.assertLeads(scene.state.fence)
+    await this.#tellSigner(scene.state)
+  }
+
+  /** A state names as active what everybody trusts. No effect of `advance`: nothing of ours waits for it. */
+  async #tellSigner({ active }: RotationState): Promise<void> {
+    const { authority, logger } = this.#options
+    try {
+      await authority.activate(active)
+      this.#untold = ''
+    } catch (cause) {
+      const { code, message } = RotorError.from(cause)
+      if (message === this.#untold) return
+      this.#untold = message
+      logger.warn({ code, epoch: active, err: message }, 'the key store was not told which authority signs')
+    }
+  }
+
+  async #perform(effect: Effect, scene: Scene): Promise<void> {
+    const { authority, prober, connections, logger } = this.#options
     switch (effect.kind) {
       case 'create-authority':
       case 'create-root':
@@ -57,7 +99,11 @@ export class Effects {
         logger.info({ version: scene.state.version }, 'bundle published')
         return
       case 'probe-servers':
-        await prober.probe(effect.epoch, payloadOf(scene.state), scene.mark, scene.signal)
+        await prober.probe(effect, payloadOf(scene.state), scene.mark, scene.signal)
+        return
+      case 'prove-distrust':
+        await connections?.kick(effect.epoch, scene.signal)
+        await prober.probe({ ...effect, refusal: true }, payloadOf(scene.state), scene.mark, scene.signal)
         return
       case 'delete-authority':
         await authority.delete(effect.epoch)
@@ -86,7 +132,10 @@ export class Effects {
     logger.info({ number: effect.number, sha256 }, 'root created')
   }
 
-  /** A store that knows one root at a time may have signed with another one: nobody would trust that authority. */
+  /**
+   * One that was made before, under another root, is not taken and stays: another issuer may have put it into a bundle by
+   * now. The next turn passes its epoch by.
+   */
   async #createAuthority(
     effect: Extract<Effect, { kind: 'create-authority' }>,
     state: RotationState,
@@ -101,7 +150,6 @@ export class Effects {
       if (root === undefined) throw new RotorError('ERR_INTERNAL', `root ${effect.root} is not in the bundle`)
       assertIssuedBy(parseCertificate(certificate, 'authority'), root)
     } catch (cause) {
-      await authority.delete(epoch)
       throw new RotorError(
         'ERR_AUTHORITY_MISSING',
         `authority of epoch ${epoch}: expected one under the root ${effect.root}, which every node knows, found another; a new root is introduced by \`rotor root rotate\` before it signs`,

@@ -1,59 +1,43 @@
 /**
  * The issuer's loop: observe, ask `advance`, commit by compare-and-set, perform effects; then wait for the next
- * reason to look. All decisions are in `src/rotation`; a crash anywhere here is answered by the next turn.
+ * reason to look. All decisions are in `src/rotation`; a crash anywhere here is answered by the next turn. Only the
+ * leader has turns; who stands by reads the state, so that it can sign and answer.
  */
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Bell } from '../../src/bell.ts'
 import type { Signer } from '../../src/bundle/envelope.ts'
+import { formatReading, surelyOff } from '../../src/clock-reading.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Link } from '../../src/nats/link.ts'
 import { advance } from '../../src/rotation/advance.ts'
+import { toleratesFailure } from '../../src/rotation/budget.ts'
 import type {
   Decision,
   Effect,
   Observations,
   RotationPolicy,
   RotationState,
-  Straggler,
 } from '../../src/rotation/state.ts'
 import { Backoff, Silence } from '../../src/tasks.ts'
-import { type Clock, type Duration, sleep } from '../../src/time.ts'
+import { type Clock, type Duration, formatDuration, sleep } from '../../src/time.ts'
 import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import { decodeRecord } from '../../src/wire/record.ts'
 import type { Authority } from '../authority/authority.ts'
 import type { Census } from '../census/census.ts'
 import type { BundleHistory } from '../history/history.ts'
+import type { Lease } from '../lease/lease.ts'
 import type { Prober } from '../prober.ts'
 import type { Statuses } from '../statuses.ts'
-import {
-  isStoreMissing,
-  newestBundle,
-  type PublishedBundle,
-  readState,
-  type StoredState,
-  writeState,
-} from '../store.ts'
+import { isStoreMissing, newestBundle, type PublishedBundle, type StoredState } from '../store.ts'
+import type { StateView } from '../view.ts'
 import { Effects } from './effects.ts'
-import { recover } from './recovery.ts'
+import type { IssuerEvent } from './events.ts'
+import { FencedState } from './fenced.ts'
 import { rehearse } from './rehearsal.ts'
 import { Report } from './report.ts'
 import { heldRoots, Signers } from './roots.ts'
-
-/** What an issuer tells its owner. Synchronous; `before`/`after` stand on both sides of every write. */
-export type IssuerEvent =
-  | {
-      readonly type: 'commit'
-      readonly when: 'before' | 'after'
-      readonly move: string
-      readonly version: number
-      readonly reason: string
-    }
-  | { readonly type: 'effect'; readonly when: 'before' | 'after'; readonly effect: Effect }
-  | { readonly type: 'waiting'; readonly reason: string; readonly waitingFor: readonly Straggler[] }
-  /** The state was lost or older than what agents have, and was made again from this version of the kept bundles. */
-  | { readonly type: 'rebuilt'; readonly version: number }
 
 export interface LoopOptions {
   readonly names: DomainNames
@@ -71,6 +55,8 @@ export interface LoopOptions {
   readonly prober: Prober
   readonly census: Pick<Census, 'observe'>
   readonly statuses: Statuses
+  readonly lease: Lease
+  readonly view: StateView
   /** Stream or buckets are gone: they are made again with the next connection. */
   readonly storesLost: () => void
   readonly bell: Bell
@@ -88,26 +74,50 @@ const PROBE_AGAIN: Duration = 100
 
 export class Loop {
   readonly #options: LoopOptions
-  #bundle: BundlePayload | null = null
   #published: PublishedBundle | null = null
   #lastWait = ''
-  /** Why the key store does not know which authority signs: said once. */
-  #untold = ''
   readonly #report: Report
   readonly #effects: Effects
+  readonly #fenced: FencedState
   readonly #rootsOf = new Signers()
-  /** The state was compared with what is kept of the bundles. */
-  #compared = false
+  /** The fencing number of our turns; null while we stand by. */
+  #fence: number | null = null
+  /** What the last turn was decided by; null while we stand by. */
+  #judged: { readonly state: RotationState; readonly seen: Observations } | null = null
+  /** Who leads was told the first time. */
+  #told = false
 
   constructor(options: LoopOptions) {
     this.#options = options
     this.#effects = new Effects(options)
     this.#report = new Report(options.names, options.clock)
+    this.#fenced = new FencedState({
+      ...options,
+      rebuilt: (version) => {
+        this.#report.rebuiltFrom(version)
+        options.onEvent({ type: 'rebuilt', version })
+      },
+    })
   }
 
-  /** The bundle in force; null before the state was read the first time. */
-  get bundle(): BundlePayload | null {
-    return this.#bundle
+  /** May the other servers go on although this one has put a version back? Who stands by does not know. */
+  tolerates(agent: string): boolean {
+    const { policy, clock } = this.#options
+    if (this.#judged === null) return false
+    const { state, seen } = this.#judged
+    return toleratesFailure(state, seen, policy, clock.now(), agent)
+  }
+
+  /** Was this server seen to take what the phase is for? Null when that is not known here. */
+  confirms(agent: string): boolean | null {
+    if (this.#judged === null) return null
+    const { state } = this.#judged
+    if (state.phase !== 'distributing') return true
+    const { next } = state
+    return this.#options.prober
+      .observe(markOf(state))
+      .filter((server) => server.agent === agent)
+      .every(({ listeners }) => listeners.every(({ proof }) => proof?.accepts.includes(next) === true))
   }
 
   /** Runs until `signal` aborts. Anything that fails is tried again with patience. */
@@ -120,8 +130,9 @@ export class Loop {
       let nc: NatsConnection | null = null
       try {
         nc = await link.ready(signal)
-        const wait = await this.turn(nc, signal)
-        await this.#report.problem(nc, null)
+        const fence = this.#role()
+        const wait = fence === null ? await this.#standBy(nc) : await this.#turn(nc, fence, signal)
+        if (fence !== null) await this.#report.problem(nc, null)
         backoff.reset()
         silence.reset()
         conflicts = 0
@@ -133,10 +144,10 @@ export class Loop {
         // A lost race is read again and over; one that stays needs a person: another issuer, or a restored backup.
         if (conflicts === 0 || conflicts >= CONFLICTS_TO_TELL) {
           logger.warn({ code: error.code, err: error.message }, 'a turn of the rotation failed')
-          this.#compared = false
+          this.#fenced.doubt()
         }
         // What a next turn mends by itself, or NATS does not let us write, is not worth telling.
-        if (nc !== null && !/^ERR_(NATS|STATE)/.test(error.code)) {
+        if (nc !== null && this.#fence !== null && !/^ERR_(NATS|STATE)/.test(error.code)) {
           await this.#report.problem(nc, error).catch(() => {})
         }
         const lost = isStoreMissing(cause)
@@ -147,24 +158,60 @@ export class Loop {
     }
   }
 
+  /** Do we lead, and with which number? What a former time as the leader knew counts for nothing. */
+  #role(): number | null {
+    const { lease, onEvent, logger } = this.#options
+    const { fence, holder } = lease
+    // at the start nobody knows yet
+    if (fence === this.#fence && (this.#told || holder === null)) return fence
+    this.#told = true
+    this.#fence = fence
+    this.#fenced.doubt()
+    this.#judged = null
+    this.#published = null
+    this.#lastWait = ''
+    this.#report.forget()
+    if (fence === null) onEvent({ type: 'stands-by', leader: holder })
+    else onEvent({ type: 'leads', fence })
+    logger.info(
+      fence === null ? { leader: holder } : { fence },
+      fence === null ? 'this issuer stands by' : 'this issuer leads',
+    )
+    return fence
+  }
+
+  /** Keeps up with the leader: the bundle to sign by, and the keys of a store that others change. */
+  async #standBy(nc: NatsConnection): Promise<Duration> {
+    const { view, authority } = this.#options
+    const since = view.now()
+    const read = await this.#fenced.read(nc)
+    if (read !== null && view.take(read.state, since)) {
+      await authority.list()
+      await authority.rootStore?.held()
+    }
+    return LOOK_AGAIN
+  }
+
   /** One turn; returns how long to wait before the next. */
-  async turn(nc: NatsConnection, signal: AbortSignal): Promise<Duration> {
-    const { names, clock, signers, policy } = this.#options
-    const read = await readState(nc, names)
+  async #turn(nc: NatsConnection, fence: number, signal: AbortSignal): Promise<Duration> {
+    const { names, clock, signers, policy, view } = this.#options
+    const since = view.now()
+    const read = await this.#fenced.read(nc)
     const published = await newestBundle(nc, names, signers, this.#published)
     this.#published = published
-    const stored = await this.#current(nc, read, published)
+    const stored = await this.#fenced.take(nc, fence, read, published)
+    view.take(stored.state, since)
+    this.#assertClock()
     const seen = await this.#observe(stored.state, published)
+    this.#judged = { state: stored.state, seen }
     const decision = advance(stored.state, seen, policy, clock.now())
     if (decision.kind === 'move') {
       await this.#commit(nc, stored, decision)
-      await this.#perform(nc, decision.to, decision.effects, published, signal)
-      await this.#tellSigner(decision.to)
+      await this.#perform(nc, decision.to, decision.effects, signal)
       return 0
     }
     this.#sayWait(decision)
-    await this.#perform(nc, stored.state, decision.effects, published, signal)
-    await this.#tellSigner(stored.state)
+    await this.#perform(nc, stored.state, decision.effects, signal)
     const reportIn = await this.#report.write(
       nc,
       stored.state,
@@ -175,39 +222,16 @@ export class Loop {
     return Math.min(this.#waitFor(decision), reportIn)
   }
 
-  /** What was read, or what the kept bundles say when that is lost or older than what agents have. */
-  async #current(
-    nc: NatsConnection,
-    read: StoredState | null,
-    published: PublishedBundle | null,
-  ): Promise<StoredState> {
-    const { names, clock, logger, onEvent } = this.#options
-    let stored = read
-    if (stored === null || !this.#compared) {
-      const found = await recover(
-        read?.state ?? null,
-        published,
-        { ...this.#options, domain: names.domain },
-        clock.now(),
-      )
-      if (found !== null) {
-        const revision = await writeState(nc, names, found.state, read?.revision ?? 0)
-        stored = { state: found.state, revision }
-        const { version, phase } = found.state
-        if (found.rebuilt) {
-          this.#report.rebuiltFrom(version)
-          logger.warn(
-            { version, phase, had: read?.state.version ?? null },
-            'the records were lost or too old; the rotation goes on from the newest kept bundle',
-          )
-          onEvent({ type: 'rebuilt', version })
-        }
-      }
-    }
-    if (stored === null) throw new RotorError('ERR_INTERNAL', 'no state was read and none was made')
-    this.#compared = true
-    this.#take(stored.state)
-    return stored
+  /** A clock far ahead makes every authority look ended. Nothing moves by it. Throws ERR_CLOCK_SKEW. */
+  #assertClock(): void {
+    const { lease, view } = this.#options
+    const reading = lease.serverClock
+    const lead = view.bundle?.schedule.lead
+    if (reading === null || lead === undefined || surelyOff(reading) < lead) return
+    throw new RotorError(
+      'ERR_CLOCK_SKEW',
+      `the clock of this issuer and that of nats-server differ by ${formatReading(reading)}, the lead is ${formatDuration(lead)}; nothing moves until they agree`,
+    )
   }
 
   async #observe(state: RotationState, published: PublishedBundle | null): Promise<Observations> {
@@ -231,7 +255,7 @@ export class Loop {
     stored: StoredState,
     decision: Extract<Decision, { kind: 'move' }>,
   ): Promise<void> {
-    const { names, logger, onEvent } = this.#options
+    const { logger, onEvent, lease, view } = this.#options
     await this.#rehearse(stored.state, decision.to)
     const event = {
       type: 'commit',
@@ -239,9 +263,12 @@ export class Loop {
       version: decision.to.version,
       reason: decision.reason,
     } as const
+    lease.assertLeads(stored.state.fence)
     onEvent({ ...event, when: 'before' })
-    await writeState(nc, names, decision.to, stored.revision)
-    this.#take(decision.to)
+    const since = view.now()
+    await this.#fenced.write(nc, decision.to, stored.revision)
+    view.take(decision.to, since)
+    this.#judged = this.#judged && { ...this.#judged, state: decision.to }
     this.#lastWait = ''
     logger.info(
       {
@@ -265,37 +292,13 @@ export class Loop {
     await rehearse({ authority, spiffeId, before, after, next, now: clock.now() })
   }
 
-  async #perform(
-    nc: NatsConnection,
-    state: RotationState,
-    effects: readonly Effect[],
-    published: PublishedBundle | null,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const scene = { nc, state, mark: markOf(state), sequence: published?.sequence ?? 0, signal }
-    for (const effect of effects) {
-      this.#options.onEvent({ type: 'effect', when: 'before', effect })
-      await this.#effects.perform(effect, scene)
-      this.#options.onEvent({ type: 'effect', when: 'after', effect })
-    }
-  }
-
-  /** A state names as active what everybody trusts. No effect of `advance`: nothing of ours waits for it. */
-  async #tellSigner({ active }: RotationState): Promise<void> {
-    const { authority, logger } = this.#options
-    try {
-      await authority.activate(active)
-      this.#untold = ''
-    } catch (cause) {
-      const { code, message } = RotorError.from(cause)
-      if (message === this.#untold) return
-      this.#untold = message
-      logger.warn({ code, epoch: active, err: message }, 'the key store was not told which authority signs')
-    }
+  #perform(nc: NatsConnection, state: RotationState, effects: readonly Effect[], signal: AbortSignal) {
+    const sequence = this.#published?.sequence ?? 0
+    return this.#effects.performAll(effects, { nc, state, mark: markOf(state), sequence, signal })
   }
 
   #waitFor(decision: Extract<Decision, { kind: 'wait' }>): Duration {
-    const probing = decision.effects.some((effect) => effect.kind === 'probe-servers')
+    const probing = decision.effects.some(({ kind }) => kind === 'probe-servers' || kind === 'prove-distrust')
     if (decision.effects.length > 0 && !probing) return 0
     const until =
       decision.until === null ? LOOK_AGAIN : Math.max(1, decision.until - this.#options.clock.now())
@@ -310,10 +313,6 @@ export class Loop {
     const names = [...new Set(decision.waitingFor.map((straggler) => straggler.name))]
     logger.info({ reason: decision.reason, waitingFor: names }, 'rotation waits')
     onEvent({ type: 'waiting', reason: decision.reason, waitingFor: decision.waitingFor })
-  }
-
-  #take(state: RotationState): void {
-    if (this.#bundle?.version !== state.version) this.#bundle = decodePayload(state.payload)
   }
 }
 

@@ -1,4 +1,7 @@
-/** Writes what the issuer waits for into the state bucket, when it changed and not too often. */
+/**
+ * Writes what the issuer waits for into the state bucket, when it changed and not too often. By compare-and-set, so that
+ * what a former leader says late is refused.
+ */
 import { jetstream } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
@@ -13,6 +16,7 @@ import { type Clock, type Duration, formatInstant, type Instant } from '../../sr
 import type { DomainNames } from '../../src/wire/names.ts'
 import { encodeRecord } from '../../src/wire/record.ts'
 import { type IssuerProblem, type IssuerReport, PROBLEM_KEY, REPORT_KEY } from '../../src/wire/report.ts'
+import { conflictOr } from '../store.ts'
 
 const AT_MOST_EVERY: Duration = 250
 
@@ -26,6 +30,8 @@ export class Report {
   #rebuilt: IssuerReport['rebuilt'] = null
   /** As it was written last; undefined when nothing was. */
   #problem: IssuerProblem['problem'] | undefined = undefined
+  /** Of the records as we read or wrote them last, by key. */
+  readonly #revisions = new Map<string, number>()
 
   constructor(names: DomainNames, clock: Clock) {
     this.#names = names
@@ -37,14 +43,20 @@ export class Report {
     this.#rebuilt = { at: formatInstant(this.#clock.now()), version }
   }
 
+  /** What was written may have been written over by another leader. */
+  forget(): void {
+    this.#written = ''
+    this.#problem = undefined
+    this.#revisions.clear()
+  }
+
   /** Whether a turn of the rotation went well. Written when that changes, so that `rotor status` can say it. */
   async problem(nc: NatsConnection, error: RotorError | null): Promise<void> {
     if (this.#problem !== undefined && this.#problem?.code === error?.code) return
     const since = formatInstant(this.#clock.now())
     const problem = error === null ? null : { code: error.code, message: error.message, since }
     const record: IssuerProblem = { v: 1, problem }
-    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
-    await kv.put(PROBLEM_KEY, encodeRecord(record))
+    await this.#put(nc, PROBLEM_KEY, record)
     this.#problem = problem
   }
 
@@ -91,10 +103,24 @@ export class Report {
     const early = this.#lastWrite + AT_MOST_EVERY - now
     if (early > 0) return early
     const report: IssuerReport = { v: 1, at: formatInstant(now), ...said }
-    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.stateBucket)
-    await kv.put(REPORT_KEY, encodeRecord(report))
+    await this.#put(nc, REPORT_KEY, report)
     this.#written = text
     this.#lastWrite = now
     return Number.POSITIVE_INFINITY
+  }
+
+  /** Throws ERR_STATE_CONFLICT when somebody else wrote; what we know is forgotten then. */
+  async #put(nc: NatsConnection, key: string, record: IssuerReport | IssuerProblem): Promise<void> {
+    const bucket = this.#names.stateBucket
+    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(bucket)
+    const known = this.#revisions.get(key) ?? (await kv.get(key))?.revision ?? 0
+    try {
+      const bytes = encodeRecord(record)
+      const revision = known === 0 ? await kv.create(key, bytes) : await kv.update(key, bytes, known)
+      this.#revisions.set(key, revision)
+    } catch (cause) {
+      this.forget()
+      throw conflictOr(cause, `${bucket}/${key}: another issuer wrote after revision ${known}`)
+    }
   }
 }

@@ -3,9 +3,11 @@ import type { Msg } from '@nats-io/transport-node'
 import type { AgentEntry } from '../../src/domain/config.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
+import type { RotationState } from '../../src/rotation/state.ts'
 import type { Epoch } from '../../src/schedule.ts'
 import { type Clock, type Duration, formatInstant, type Instant } from '../../src/time.ts'
 import { type Certificate, parseCertificate } from '../../src/trust/certificate.ts'
+import { issuerAmong } from '../../src/trust/chain.ts'
 import { parseCsr } from '../../src/trust/csr.ts'
 import { MAX_PROOF_BYTES, openProof } from '../../src/trust/proof.ts'
 import { type BundlePayload, scheduleOf } from '../../src/wire/bundle.ts'
@@ -21,6 +23,9 @@ const ANSWER_WITHIN: Duration = SIGN_TIMEOUT - 1_000
 /** How long a leaf that came too late is kept for the agent that asks again for the same. */
 const KEEP_LATE: Duration = 60_000
 
+/** How soon to ask again for a leaf while the tainted authority is being replaced. */
+const UNTIL_NEXT: Duration = 500
+
 export interface SigningOptions {
   readonly names: DomainNames
   /** The policy of an agent. Throws ERR_SIGN_REFUSED for one we do not know, ERR_AGENT_REMOVED. */
@@ -28,8 +33,10 @@ export interface SigningOptions {
   readonly authority: Authority
   readonly clock: Clock
   readonly logger: Logger
-  /** The bundle that is in force; null until the issuer has read its state. */
-  readonly bundle: () => BundlePayload | null
+  /** The bundle that is in force; null until the issuer has read its state. Its answer is not older than a lease. */
+  readonly bundle: () => BundlePayload | null | Promise<BundlePayload | null>
+  /** Authorities that were tainted, by epoch; asked after `bundle`. */
+  readonly tainted: () => RotationState['tainted']
 }
 
 /** A leaf that is being made or was not fetched yet. */
@@ -45,6 +52,8 @@ export class Signing {
   readonly #line: SigningLine
   /** By agent. */
   readonly #made = new Map<string, Made>()
+  /** SHA-256 of the public keys of the last leaf that we signed and of the one before, by agent. */
+  readonly #lastKeys = new Map<string, readonly string[]>()
   #anchors: { readonly bundle: BundlePayload; readonly certificates: readonly Certificate[] } | null = null
 
   constructor(options: SigningOptions) {
@@ -100,8 +109,16 @@ export class Signing {
   async #answer(entry: AgentEntry, proof: Uint8Array): Promise<SignAnswer> {
     const { names, clock } = this.#options
     const agent = entry.name
-    const bundle = this.#options.bundle()
+    const bundle = await this.#options.bundle()
     if (bundle === null) throw new RotorError('ERR_SIGN_BUSY', 'the issuer is starting')
+    const tainted = this.#options.tainted()
+    if (tainted[bundle.epoch] !== undefined) {
+      throw new RotorError(
+        'ERR_SIGN_BUSY',
+        `epoch ${bundle.epoch} is tainted and signs no more; the next one is on its way`,
+        { details: { retryAfter: UNTIL_NEXT } },
+      )
+    }
     const now = clock.now()
     const schedule = scheduleOf(bundle)
     const { claims, leaf } = await openProof(proof, this.#trusted(bundle), now, schedule.lead)
@@ -111,6 +128,7 @@ export class Signing {
     if (!leaf.names.uri.includes(names.spiffeId(agent))) {
       throw new RotorError('ERR_SIGN_PROOF', `the leaf is not of ${agent}`)
     }
+    this.#assertKnown(agent, leaf, bundle, tainted)
     if (Math.abs(Date.parse(claims.at) - now) > schedule.validity) {
       throw new RotorError('ERR_SIGN_PROOF', 'the request is too old, or a clock is far off')
     }
@@ -119,7 +137,31 @@ export class Signing {
     if (csr.spkiSha256 === leaf.spkiSha256)
       throw new RotorError('ERR_SIGN_REFUSED', 'expected a new key, found that of the current leaf')
     const chain = await this.#sign(bundle.epoch, request)
+    // a leaf that is put back leaves the one before in use
+    this.#lastKeys.set(agent, [leaf.spkiSha256, csr.spkiSha256])
     return { ok: true, epoch: bundle.epoch, chain, serverTime: formatInstant(clock.now()) }
+  }
+
+  /**
+   * Whoever has the key of a tainted authority can make a leaf in the name of any agent. So such a leaf proves nothing
+   * unless we know that the node had it: its status had it when the taint was ordered, or it is one of the last two.
+   */
+  #assertKnown(
+    agent: string,
+    leaf: Certificate,
+    bundle: BundlePayload,
+    tainted: RotationState['tainted'],
+  ): void {
+    const issuer = issuerAmong(leaf, this.#trusted(bundle))
+    const epoch = bundle.authorities.find(({ sha256 }) => sha256 === issuer?.sha256)?.epoch
+    const taint = epoch === undefined ? undefined : tainted[epoch]
+    if (taint === undefined) return
+    const ours = this.#lastKeys.get(agent)?.includes(leaf.spkiSha256) === true
+    if (ours || taint.leaves.includes(leaf.sha256)) return
+    throw new RotorError(
+      'ERR_SIGN_PROOF',
+      `the leaf ${leaf.sha256} is of epoch ${epoch}, which is tainted, and is none that ${agent} was known to hold; remove its identity and let it join again`,
+    )
   }
 
   /** Signs once: an agent that came back for a leaf that was late gets that one. */
@@ -139,9 +181,9 @@ export class Signing {
 
   #trusted(bundle: BundlePayload): readonly Certificate[] {
     if (this.#anchors?.bundle !== bundle) {
-      const certificates = bundle.authorities
-        .filter((a) => a.status !== 'tainted')
-        .map((a) => parseCertificate(a.certificate, `authority of epoch ${a.epoch}`))
+      const certificates = bundle.authorities.map((a) =>
+        parseCertificate(a.certificate, `authority of epoch ${a.epoch}`),
+      )
       this.#anchors = { bundle, certificates }
     }
     return this.#anchors.certificates

@@ -40,6 +40,8 @@ const issuerSchema = z.strictObject({
   authorities: z.strictObject({ permitted: permittedNames.optional() }).optional(),
   /** @default nobody can join: every node gets its identity from `rotor init` */
   join: joinBlock.optional(),
+  /** With more than one issuer: another one takes over after this time without a sign of the leader. */
+  lease: durationText.prefault('10s'),
   policy: z
     .strictObject({
       /** A rotation goes on without stragglers when the signer has less than this left. */
@@ -54,6 +56,15 @@ const issuerSchema = z.strictObject({
           after: durationText.prefault('10m'),
           ldm: z.boolean().default(true),
           kick: z.strictObject({ perSecond: z.number().positive().max(1000).default(1) }).optional(),
+        })
+        .optional(),
+      /** A tainted authority is out of use and out of trust after this time in each phase, whoever stays behind. */
+      taintPatience: durationText.optional(),
+      /** A rotation that more nodes refuse is taken back: number of servers, and part of all other agents. */
+      maxFailures: z
+        .strictObject({
+          servers: z.int().min(0).default(0),
+          clients: z.number().min(0).max(1).default(0.05),
         })
         .optional(),
     })
@@ -166,10 +177,22 @@ const agentSchema = z.strictObject({
 })
 export type AgentConfig = z.infer<typeof agentSchema>
 
-/** Reads and checks `issuer.json`. Throws ERR_CONFIG_INVALID with every problem. */
-export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
-  const config = await readConfig(issuerSchema, file)
+/** Shorter ones end by nothing but a busy machine; longer ones leave a domain without a leader for too long. */
+const LEASES = { min: 1_000, max: 600_000 }
+
+/** Names of the issuers of the domain: every agent with this role. */
+export const issuersOf = ({ agents }: Pick<IssuerConfig, 'agents'>): string[] =>
+  agents.filter(({ role }) => role === 'issuer').map(({ name }) => name)
+
+/**
+ * Reads and checks `issuer.json`. `name`: which of the issuers is meant. @default the `name` of the file
+ * Throws ERR_CONFIG_INVALID with every problem.
+ */
+export async function readIssuerConfig(file: string, name?: string): Promise<IssuerConfig> {
+  const read = await readConfig(issuerSchema, file)
+  const config = name === undefined ? read : { ...read, name }
   const problems = [...problemsOfEntries(config.agents, config.name), ...problemsOfPermitted(config)]
+  problems.push(...problemsOfIssuers(config))
   if (config.join !== undefined && config.join.addresses === undefined && isEverywhere(config.join.listen))
     problems.push(`join.addresses: expected where nodes reach ${config.join.listen}`)
   if (problems.length > 0) throw new RotorError('ERR_CONFIG_INVALID', `${file}: ${problems.join('; ')}`)
@@ -181,6 +204,20 @@ export async function readIssuerConfig(file: string): Promise<IssuerConfig> {
     ...(config.vault === undefined ? {} : { vault: absoluteVault(config.vault, at) }),
     ...(config.passphraseFile === undefined ? {} : { passphraseFile: at(config.passphraseFile) }),
   }
+}
+
+function problemsOfIssuers(config: IssuerConfig): string[] {
+  const problems: string[] = []
+  const issuers = issuersOf(config)
+  const own = config.agents.find(({ name }) => name === config.name)
+  if (own !== undefined && own.role !== 'issuer')
+    problems.push(`agents.${own.name}.role: expected issuer for the issuer itself, found ${own.role}`)
+  if (issuers.length > 1 && config.vault === undefined && config.passphraseFile === undefined)
+    problems.push(
+      `passphraseFile: expected one, because ${issuers.length} issuers (${issuers.join(', ')}) share the key store`,
+    )
+  if (config.lease < LEASES.min || config.lease > LEASES.max) problems.push('lease: expected 1s to 10m')
+  return problems
 }
 
 /** Reads and checks `agent.json`. Throws ERR_CONFIG_INVALID with every problem. */

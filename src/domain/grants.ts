@@ -26,6 +26,7 @@ export function rotorGrants(
       ...subscribe,
       names.signSubject('*'),
       names.turnSubject('*'),
+      names.timeSubject,
       names.orderSubject,
       names.enrolSubject,
     ],
@@ -44,6 +45,7 @@ function nodeGrants(names: DomainNames, agent: string): string[] {
     `$JS.ACK.${consumer}.>`,
     names.signSubject(agent),
     names.turnSubject(agent),
+    names.timeSubject,
     names.statusSubject(agent),
   ]
 }

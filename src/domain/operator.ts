@@ -5,7 +5,7 @@ import { RotorError, type RotorErrorCode } from '../errors.ts'
 import { HeldIdentity } from '../identity/identity.ts'
 import { readIdentity } from '../identity/read.ts'
 import { connectWith } from '../nats/connect.ts'
-import { type DomainNames, domainNames } from '../wire/names.ts'
+import { type DomainNames, domainNames, isName } from '../wire/names.ts'
 import { decodeRecord, encodeRecord } from '../wire/record.ts'
 import { type IssuerConfig, readIssuerConfig } from './config.ts'
 
@@ -28,13 +28,23 @@ export async function asOperator<T>(
     identity,
     handshakeFirst: config.handshakeFirst,
     name: 'rotor-operator',
-    inboxPrefix: names.inbox(config.name),
+    inboxPrefix: names.inbox(nameIn(identity, names) ?? config.name),
   })
   try {
     return await work({ config, names, nc })
   } finally {
     await nc.close()
   }
+}
+
+/** Whose identity this is: on the machine of another issuer it is not the one that the configuration names. */
+function nameIn(identity: HeldIdentity, names: DomainNames): string | undefined {
+  const before = names.spiffeId('')
+  return identity
+    .current()
+    .leaf.names.uri.filter((uri) => uri.startsWith(before))
+    .map((uri) => uri.slice(before.length))
+    .find(isName)
 }
 
 type Answered<T extends z.ZodType> = Extract<z.infer<T>, { ok: true }>

@@ -4,13 +4,14 @@ import { type KV, Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../errors.ts'
 import { keysUnder } from '../nats/bucket.ts'
-import { rotationState } from '../rotation/state.ts'
+import { type RotationState, rotationState } from '../rotation/state.ts'
 import { retry } from '../tasks.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { parseCertificate } from '../trust/certificate.ts'
 import { issuerAmong } from '../trust/chain.ts'
 import { type AuthorityStatus, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
 import { MEMBER_PREFIX, type MemberRecord, memberRecord } from '../wire/enrolment.ts'
+import { LEASE_KEY, leaseRecord } from '../wire/lease.ts'
 import type { DomainNames } from '../wire/names.ts'
 import { decodeRecord } from '../wire/record.ts'
 import {
@@ -35,11 +36,30 @@ export interface Overview {
   readonly reason: string
   readonly since: string | null
   readonly waitingFor: IssuerReport['waitingFor']
+  /** Who leads, with which fencing number; null before the first. `holder` null: nobody does at present. */
+  readonly lease: { readonly holder: string | null; readonly fence: number; readonly since: string } | null
   /** Why the issuer can not work at present: OpenBao is sealed, for example. */
   readonly problem: IssuerProblem['problem']
-  /** A `rotate now` is under way. */
+  /** An order is under way. */
   readonly ordered: boolean
+  /** Who stopped the rotation, and why. */
+  readonly paused: { readonly by: string; readonly reason: string; readonly at: string } | null
+  /** Authorities that were tainted, until it is proven that nobody trusts them. */
+  readonly tainted: readonly {
+    readonly epoch: number
+    readonly by: string
+    readonly reason: string
+    readonly at: string
+    /** When it left trust, and who was cut off with it. */
+    readonly removed: {
+      readonly at: string
+      readonly version: number
+      readonly cutOff: readonly string[]
+    } | null
+  }[]
   readonly expiresAt: string
+  /** Milliseconds: a clock that is further off holds a rotation. */
+  readonly lead: number
   readonly authorities: readonly { epoch: number; status: AuthorityStatus; sha256: string }[]
   /** Newest first. `epochs`: the trusted authorities that it signed. */
   readonly roots: readonly { sha256: string; subject: string; notAfter: string; epochs: readonly number[] }[]
@@ -95,6 +115,11 @@ async function gatherOnce(
     problemEntry === null
       ? null
       : decodeRecord(issuerProblem, problemEntry.value, `${names.stateBucket}/${PROBLEM_KEY}`).problem
+  const leaseEntry = await stateBucket.get(LEASE_KEY)
+  const lease =
+    leaseEntry === null
+      ? null
+      : decodeRecord(leaseRecord, leaseEntry.value, `${names.stateBucket}/${LEASE_KEY}`)
   const statusBucket = await kvm.open(names.statusBucket)
   const members = membersOf(config.agents, await readMembers(nc, names.stateBucket, stateBucket))
   const agents = await Promise.all(
@@ -120,9 +145,20 @@ async function gatherOnce(
     reason: current?.reason ?? 'just-moved',
     since: current?.since ?? null,
     waitingFor: current?.waitingFor ?? [],
+    lease:
+      lease === null
+        ? null
+        : {
+            holder: lease.holder,
+            fence: lease.fence,
+            since: lease.holder === null ? lease.at : lease.since,
+          },
     problem,
     ordered: state.order !== null,
+    paused: state.paused && { ...state.paused, at: formatInstant(state.paused.at) },
+    tainted: taintedIn(state),
     expiresAt: payload.expiresAt,
+    lead: payload.schedule.lead,
     authorities: payload.authorities.map(({ epoch, status, sha256 }) => ({ epoch, status, sha256 })),
     roots: rootsOf(payload),
     rebuilt: report?.rebuilt ?? null,
@@ -131,6 +167,15 @@ async function gatherOnce(
     census: current?.census ?? null,
   }
 }
+
+const taintedIn = ({ tainted }: RotationState): Overview['tainted'] =>
+  Object.entries(tainted).map(([epoch, { by, reason, at, removed }]) => ({
+    epoch: Number(epoch),
+    by,
+    reason,
+    at: formatInstant(at),
+    removed: removed && { ...removed, at: formatInstant(removed.at) },
+  }))
 
 /** Who joined by a pattern, and who was removed. */
 async function readMembers(nc: NatsConnection, bucketName: string, stateBucket: KV): Promise<MemberRecord[]> {

@@ -1,5 +1,5 @@
 /** How is a change made so that it is either whole on disk or not there, also after a power cut? */
-import { open, rename, rm, symlink } from 'node:fs/promises'
+import { link, open, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { RotorError } from '../errors.ts'
 import { unfinishedName } from './layout.ts'
@@ -31,6 +31,31 @@ export async function fsyncDir(folder: string): Promise<void> {
       await handle.close()
     }
   })
+}
+
+/**
+ * Makes a file in one step, whole or not at all; false when there is one, which stays as it is. By link(2), because
+ * rename(2) would replace a file that somebody else made meanwhile.
+ */
+export async function createFile(path: string, data: string | Uint8Array, mode: number): Promise<boolean> {
+  const next = join(dirname(path), unfinishedName('file'))
+  return cleaningUp(next, async () => {
+    await writeFileDurable(next, data, mode)
+    const created = await writing(path, () => linked(next, path))
+    await writing(next, () => rm(next))
+    await fsyncDir(dirname(path))
+    return created
+  })
+}
+
+async function linked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to)
+    return true
+  } catch (cause) {
+    if (errorCode(cause) === 'EEXIST') return false
+    throw cause
+  }
 }
 
 /** Replaces a file in one step; a failure leaves the old one. `between` runs when the new one is written. */

@@ -5,9 +5,10 @@
  * effect decides the effect again.
  */
 import { RotorError } from '../errors.ts'
-import { comingEpoch, type Epoch, epochEnd, epochStart } from '../schedule.ts'
-import { formatInstant, type Instant } from '../time.ts'
+import { type Epoch, epochEnd, epochStart } from '../schedule.ts'
+import type { Instant } from '../time.ts'
 import type { Order } from '../wire/requests.ts'
+import { overBudget } from './budget.ts'
 import {
   ACCEPTS_NEXT,
   agentStragglers,
@@ -18,10 +19,11 @@ import {
   serverStragglers,
   TRUSTS_NEXT,
 } from './checks.ts'
-import { passOverAt, waive } from './hold.ts'
+import { isPaused, passOverAt, pausedUntil, waive } from './hold.ts'
 import {
   activate,
   converge,
+  distrust,
   introduce,
   leftovers,
   prepare,
@@ -29,32 +31,26 @@ import {
   refresh,
   restart,
   retire,
+  rollback,
+  taint,
   withdraw,
 } from './moves.ts'
+import { activateAt, nextEpoch, ordered, prepareAt, prepareReason, usable, whyUnusable } from './next.ts'
 import { MAX_AUTHORITIES } from './payloads.ts'
 import { retirement } from './retire.ts'
+import { automaticTarget, rollbackTarget } from './rollback.ts'
 import { comingRoot, hasSpareRoot, holdsNewestRoot, signingRoot, wantedRoot } from './roots.ts'
-import {
-  endOf,
-  hasEnded,
-  heldAuthority,
-  type In,
-  keyOf,
-  type Situation,
-  signerIsLost,
-  situation,
-  soonest,
-} from './situation.ts'
+import { endOf, hasEnded, heldAuthority, type In, type Situation, situation, soonest } from './situation.ts'
 import type {
   Decision,
   Effect,
-  HeldAuthority,
   Observations,
   RotationPolicy,
   RotationState,
   Straggler,
   WaitReason,
 } from './state.ts'
+import { type Distrust, openDistrust, unmarked } from './taint.ts'
 
 export { bootstrap } from './payloads.ts'
 
@@ -105,10 +101,16 @@ export function advance(
 }
 
 function steady(s: In<'steady'>): Decision {
-  if (hasEnded(s, s.state.active)) return startAgain(s)
+  const { active, order } = s.state
+  if (hasEnded(s, active)) return startAgain(s)
+  const target = order?.kind === 'rollback' ? rollbackTarget(s) : null
+  if (order !== null && target !== null) return rollback(s, target, ordered(order))
   const why = prepareReason(s)
   const { ready, heldBackBy } = retirement(s)
-  if (why === null && s.state.order !== null) return changeRoot(s, s.state.order)
+  if (why !== null && isPaused(s)) return maintain(s) ?? wait(s, 'paused', heldBackBy, [pausedUntil(s)])
+  if (why === null && order?.kind === 'root-rotate') return changeRoot(s, order)
+  const open = why === null ? openDistrust(s) : null
+  if (open !== null) return proveDistrust(s, open)
   if (why === null) {
     const reason = heldBackBy.length > 0 ? 'authority-still-needed' : 'not-due'
     return maintain(s) ?? wait(s, reason, heldBackBy, [prepareAt(s)])
@@ -123,8 +125,21 @@ function steady(s: In<'steady'>): Decision {
   return (urgent ? maintain(s) : null) ?? waitForAuthority(s)
 }
 
+/** A tainted authority has left trust: it is looked at until nobody takes a leaf of it. */
+function proveDistrust(s: In<'steady'>, open: Distrust): Decision {
+  const { epoch, stragglers } = open
+  if (stragglers.length === 0) return distrust(s, open)
+  const servers = stragglers.filter(({ kind }) => kind === 'server').map(({ name }) => name)
+  const late = stragglers.filter(({ kind }) => kind === 'agent').map(({ name }) => name)
+  const dialled = worthDialling(s, new Set(late), new Set(servers))
+  const effects: Effect[] = dialled.length > 0 ? [{ kind: 'prove-distrust', epoch, servers: dialled }] : []
+  const moments = [prepareAt(s), endOf(s, epoch)]
+  return maintain(s) ?? wait(s, 'tainted-still-trusted', stragglers, moments, effects)
+}
+
 /** A new root was ordered, and no rotation is due: those go first, because the root may take long to make. */
 function changeRoot(s: In<'steady'>, order: Order): Decision {
+  if (isPaused(s)) return maintain(s) ?? wait(s, 'paused', [], [pausedUntil(s)])
   const root = comingRoot(s)
   if (root !== null && root.notBefore <= s.now) return introduce(s, order, root)
   const effects: Effect[] = root === null ? [{ kind: 'create-root', ...wantedRoot(s) }] : []
@@ -144,14 +159,19 @@ function distributing(s: In<'distributing'>): Decision {
   const { active, next } = s.state
   const unusable = whyUnusable(s, next)
   if (unusable !== null) return hasEnded(s, active) ? startAgain(s) : withdraw(s, unusable)
+  const { order } = s.state
+  const back = order?.kind === 'withdraw' ? ordered(order) : overBudget(s)
+  if (back !== null && !hasEnded(s, active)) return withdraw(s, back)
 
   const agents = agentStragglers(s, TRUSTS_NEXT)
   const servers = serverStragglers(s, ACCEPTS_NEXT, next)
   const waiver = waiverFor(s, [...agents, ...servers])
-  if (waiver !== 'hold' && s.now >= activateAt(s)) return activate(s, waiver)
+  const paused = isPaused(s)
+  if (waiver !== 'hold' && s.now >= activateAt(s) && !paused) return activate(s, waiver)
 
   const kept = maintain(s)
   if (kept !== null) return kept
+  if (waiver !== 'hold' && paused) return wait(s, 'paused', [], [pausedUntil(s)])
   const moments = servers.length + agents.length > 0 ? [passOverAt(s), activateAt(s)] : [activateAt(s)]
   if (agents.length > 0) {
     return wait(s, 'agents-do-not-trust', [...agents, ...servers], moments, probe(s, next, agents, servers))
@@ -162,7 +182,12 @@ function distributing(s: In<'distributing'>): Decision {
 }
 
 function converging(s: In<'converging'>): Decision {
-  const { active } = s.state
+  const { active, order } = s.state
+  const wanted = order?.kind === 'rollback'
+  const why = wanted ? ordered(order) : overBudget(s)
+  const target = wanted ? rollbackTarget(s) : automaticTarget(s)
+  if (why !== null && target !== null) return rollback(s, target, why)
+
   const agents = agentStragglers(s, HOLDS_NEW_LEAF)
   const servers = serverStragglers(s, SERVES_ACTIVE, active)
   const waiver = waiverFor(s, [...agents, ...servers])
@@ -181,64 +206,7 @@ function withdrawing(s: In<'withdrawing'>): Decision {
   return maintain(s) ?? wait(s, 'agents-still-trust', agents, [passOverAt(s)])
 }
 
-// ---- when
-
-/** Why the next authority is due, or null. Only asked in steady: one rotation at a time (I5). */
-function prepareReason(s: In<'steady'>): string | null {
-  const { order, active, newest } = s.state
-  const next = nextEpoch(s)
-  if (order?.kind === 'rotate') return `prepare epoch ${next}: ordered by ${order.by}: ${order.reason}`
-  if (signerIsLost(s)) return `prepare epoch ${next}: the key of epoch ${active}, which signs, is lost`
-  if (comingEpoch(s.schedule, s.now) <= newest) return null
-  return `prepare epoch ${next}, which starts at ${formatInstant(epochStart(s.schedule, next))}`
-}
-
-/**
- * Never an epoch that was used before, and never one that is over; epochs an issuer slept through are skipped, and one
- * for which the store has an authority of another root than the one that signs now.
- */
-function nextEpoch(s: Situation): Epoch {
-  let epoch = Math.max(comingEpoch(s.schedule, s.now), s.state.newest + 1)
-  while (isOfOtherRoot(s, epoch)) epoch += 1
-  return epoch
-}
-
-function isOfOtherRoot(s: Situation, epoch: Epoch): boolean {
-  const held = heldAuthority(s, epoch)
-  return held !== undefined && s.seen.signedBy[held.sha256] !== signingRoot(s)
-}
-
-const prepareAt = (s: Situation): Instant => epochStart(s.schedule, s.state.newest + 1) - s.schedule.lead
-
-/** At the start of its epoch; at once when it was ordered or nothing else can sign; before the old signer ends. */
-function activateAt(s: In<'distributing'>): Instant {
-  if (s.state.order?.kind === 'rotate' || signerIsLost(s)) return s.state.since
-  return Math.min(epochStart(s.schedule, s.state.next), endOf(s, s.state.active) - s.schedule.lead)
-}
-
 // ---- authorities
-
-/** Why an authority of the bundle can not become the signer any more, or null. */
-function whyUnusable(s: Situation, epoch: Epoch): string | null {
-  if (keyOf(s, epoch) === undefined) return 'its key is lost'
-  const end = endOf(s, epoch)
-  return s.now >= end - s.schedule.lead ? `it was not used until ${formatInstant(end)}, when it ends` : null
-}
-
-/** The held authority of a new epoch; null while there is none, or while its certificate is not valid yet. */
-function usable(s: Situation, epoch: Epoch): HeldAuthority | null {
-  const authority = heldAuthority(s, epoch)
-  if (authority === undefined) return null
-  if (authority.notAfter - s.schedule.lead <= s.now) {
-    throw new RotorError(
-      'ERR_AUTHORITY_MISSING',
-      `key store: expected the authority of epoch ${epoch} to last until ` +
-        `${formatInstant(epochEnd(s.schedule, epoch))}, found one that ends at ${formatInstant(authority.notAfter)}`,
-      { details: { epoch } },
-    )
-  }
-  return authority.notBefore <= s.now ? authority : null
-}
 
 /** Back-dated by `lead`, the clock skew we allow (design 3). */
 function waitForAuthority(s: Situation): Decision {
@@ -273,6 +241,7 @@ const staleAt = (s: Situation): Instant => Date.parse(s.bundle.expiresAt) - s.sc
 /** A bundle that is due although the phase can not move; none with a signer that has ended, agents would refuse it. */
 function maintain(s: Situation): Decision | null {
   if (hasEnded(s, s.state.active)) return null
+  if (unmarked(s).length > 0) return taint(s)
   if (retirement(s).ready.length > 0 || hasSpareRoot(s)) return retire(s)
   return isStale(s) ? refresh(s) : null
 }
@@ -284,7 +253,7 @@ function waiverFor(s: Situation, stragglers: readonly Straggler[]) {
   return stragglers.length === 0 ? null : (waive(s, stragglers) ?? 'hold')
 }
 
-/** Dial when some listener is unproven whose own agent is done: sooner, a refusal is certain. */
+/** Dial servers that are unproven and whose own agent is done: sooner, a refusal is certain and says nothing. */
 function probe(
   s: Situation,
   epoch: Epoch,
@@ -292,11 +261,14 @@ function probe(
   servers: readonly Straggler[],
 ): Effect[] {
   const late = new Set(agents.map((agent) => agent.name))
-  const unproven = new Set(servers.map((server) => server.name))
-  const worth = s.seen.servers.some(
-    ({ name, agent }) => unproven.has(name) && agent !== null && !late.has(agent),
-  )
-  return worth ? [{ kind: 'probe-servers', epoch }] : []
+  const dialled = worthDialling(s, late, new Set(servers.map((server) => server.name)))
+  return dialled.length > 0 ? [{ kind: 'probe-servers', epoch, servers: dialled }] : []
+}
+
+function worthDialling(s: Situation, late: ReadonlySet<string>, unproven: ReadonlySet<string>): string[] {
+  return s.seen.servers
+    .filter(({ name, agent }) => unproven.has(name) && agent !== null && !late.has(agent))
+    .map(({ name }) => name)
 }
 
 function wait(

@@ -3,14 +3,16 @@
  * A check answers null, or in words what is missing; the first answer of a chain is the one that is told.
  * Gathered before, judged here: no check asks the world anything.
  */
+import { formatReading, surelyOff } from '../clock-reading.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatDuration, formatInstant } from '../time.ts'
 import type { AgentStatus } from '../wire/status.ts'
 import type { Situation } from './situation.ts'
-import type { Observations, ObservedListener, ObservedServer, Straggler } from './state.ts'
+import type { Observations, ObservedListener, ObservedServer, Straggler, Taint } from './state.ts'
 
 type ObservedAgent = Observations['agents'][number]
 type AgentCheck = (s: Situation, status: AgentStatus) => string | null
+type Removed = NonNullable<Taint['removed']>
 type ListenerCheck = (s: Situation, listener: ObservedListener, epoch: Epoch) => string | null
 
 // ---- agents
@@ -44,11 +46,14 @@ const holdsLeafOfActive: AgentCheck = (s, status) =>
     ? null
     : `holds a leaf of epoch ${status.leaf.issuerEpoch}, ${s.state.active} signs${lastError(status)}`
 
-/** Certificates are back-dated by `lead`, no more: a clock that is further off finds a fresh leaf not valid yet. */
-const clockIsClose: AgentCheck = (s, { clockOffsetMs }) =>
-  clockOffsetMs === null || Math.abs(clockOffsetMs) < s.schedule.lead
+/** Certificates are back-dated by `lead`, no more: a clock that is surely further off finds a fresh leaf not valid yet. */
+const clockIsClose: AgentCheck = (s, { clockOffsetMs, clockBoundMs }) => {
+  if (clockOffsetMs === null) return null
+  const reading = { offsetMs: clockOffsetMs, boundMs: clockBoundMs }
+  return surelyOff(reading) < s.schedule.lead
     ? null
-    : `ERR_CLOCK_SKEW: its clock is off by ${formatDuration(clockOffsetMs)}, the lead is ${formatDuration(s.schedule.lead)}`
+    : `ERR_CLOCK_SKEW: its clock is off by ${formatReading(reading)}, the lead is ${formatDuration(s.schedule.lead)}`
+}
 
 /** distributing may end: nobody can meet a leaf of `next` that it does not trust (I1). */
 export const TRUSTS_NEXT: readonly AgentCheck[] = [
@@ -71,6 +76,19 @@ export const FORGOT_DROPPED: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOt
 
 /** introducing may end: everybody has the new root, in the bundle and, where it is the anchor, in the trust file. */
 export const KNOWS_ROOT: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOtherBundle, isSettled]
+
+/** A tainted authority is out of use on a node: the bundle without it is applied, and no socket stands on a leaf of it. */
+export const FORGOT_TAINTED = (epoch: Epoch, { version, cutOff }: Removed): readonly AgentCheck[] => [
+  (_, status) =>
+    status.version >= version || cutOff.includes(status.agent)
+      ? null
+      : `reports version ${status.version} of ${version}${lastError(status)}`,
+  (s, status) => (cutOff.includes(status.agent) ? null : isSettled(s, status)),
+  (_, { agent, usage }) =>
+    cutOff.includes(agent) || !usage.some(({ issuerEpoch }) => issuerEpoch === epoch)
+      ? null
+      : `still has sockets on a leaf of epoch ${epoch}`,
+]
 
 // ---- servers
 
@@ -97,6 +115,14 @@ export const ACCEPTS_NEXT: readonly ListenerCheck[] = [wasDialled, wasDialledInP
 
 /** converging may end: every listener was seen to serve a leaf of active. */
 export const SERVES_ACTIVE: readonly ListenerCheck[] = [wasDialled, wasDialledInPhase, servesLeafOf]
+
+/** A tainted authority counts for nothing: every listener was seen to refuse a leaf of it since it left trust. */
+export const REFUSES_TAINTED = ({ at }: Removed): readonly ListenerCheck[] => [
+  (_, { proof }, epoch) =>
+    proof?.refuses?.epoch === epoch && proof.at >= at
+      ? null
+      : `was not seen to refuse a leaf of epoch ${epoch}${because(proof?.error ?? null)}`,
+]
 
 // ---- who fails a chain
 

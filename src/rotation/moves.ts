@@ -3,9 +3,9 @@ import type { Epoch } from '../schedule.ts'
 import { formatInstant } from '../time.ts'
 import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import type { Order } from '../wire/requests.ts'
-import { waiverText } from './hold.ts'
+import { inShort, waiverText } from './hold.ts'
 import { clip, following, rootsIn } from './payloads.ts'
-import { retirement, retireReason } from './retire.ts'
+import { type Retirement, retirement, retireReason } from './retire.ts'
 import { holdsNewestRoot, remainingRoots, removalReason } from './roots.ts'
 import { endOf, hasEnded, type In, type Situation } from './situation.ts'
 import type {
@@ -18,6 +18,7 @@ import type {
   RotationState,
   Waiver,
 } from './state.ts'
+import { type Distrust, marked, taintReason, taintsAfter, unmarked } from './taint.ts'
 
 type Moved = Extract<Decision, { kind: 'move' }>
 /** The part of a state that says where it stands. */
@@ -48,6 +49,22 @@ export function activate(s: In<'distributing'>, waiver: Waiver | null): Moved {
   })
 }
 
+/**
+ * converging or steady -> converging: an authority that everybody trusts signs again. The one that signed stays in trust
+ * until nobody depends on it, and every order ends with it.
+ */
+export function rollback(s: In<'converging'> | In<'steady'>, target: Epoch, why: string): Moved {
+  const { active } = s.state
+  const text = `roll back from epoch ${active} to ${target}: ${why}`
+  return enter(s, 'rollback', { phase: 'converging', active: target, previous: active }, text, {
+    authorities: s.bundle.authorities.map((authority) => {
+      if (authority.epoch === target) return withStatus(authority, 'active')
+      return authority.epoch === active ? withStatus(authority, 'retiring') : authority
+    }),
+    order: unlessRotation(s.state.order),
+  })
+}
+
 /** distributing -> withdrawing: back out before the first use. A rotation that was ordered ends with it. */
 export function withdraw(s: In<'distributing'>, why: string): Moved {
   const { active, next } = s.state
@@ -72,8 +89,12 @@ export function restart(s: In<'steady'> | In<'distributing'>, fresh: HeldAuthori
   const names = [...s.seen.agents, ...s.seen.servers].map((node) => node.name)
   const ended = `epoch ${active} signed and ended at ${formatInstant(endOf(s, active))}`
   const why = `restart with epoch ${fresh.epoch}: ${ended}, every node has to join again`
+  // after a rollback a newer authority may be left, and leaves of it
+  const valid = s.bundle.authorities.filter(
+    ({ epoch, status }) => status !== 'prepared' && !hasEnded(s, epoch),
+  )
   return enter(s, 'restart', { phase: 'converging', active: fresh.epoch, previous: active }, why, {
-    authorities: [entry(fresh, 'active')],
+    authorities: [...valid, entry(fresh, 'active')],
     waiver: { names: [...new Set(names)], reason: ended, at: s.now },
   })
 }
@@ -94,6 +115,26 @@ export function introduce(s: In<'steady'>, order: Order, root: HeldRoot): Moved 
 
 /** Authorities leave trust, and roots that nothing needs any more; the phase goes on. Its reason is the text that every move adds for them. */
 export const retire = (s: Situation): Moved => stay(s, 'retire', '')
+
+/** The bundle says which authorities are tainted; the phase goes on. */
+export const taint = (s: Situation): Moved => stay(s, 'taint', taintReason(s, unmarked(s)))
+
+/** Nobody trusts a tainted authority any more, or it has ended: nothing is left to do, and its key goes. */
+export function distrust(s: Situation, { epoch, removed }: Distrust): Moved {
+  const { [epoch]: _, ...tainted } = s.state.tainted
+  const to: RotationState = { ...s.state, tainted }
+  const left = removed.cutOff.length === 0 ? '' : `; cut off: ${inShort(removed.cutOff)}`
+  const reason = hasEnded(s, epoch)
+    ? `tainted epoch ${epoch} has ended`
+    : `nobody trusts epoch ${epoch} any more`
+  return {
+    kind: 'move',
+    move: 'distrust',
+    to,
+    reason: clip(reason + left),
+    effects: leftovers(to, s.bundle, s.seen),
+  }
+}
 
 /** The same trust again, before agents would refuse the bundle as too old; the phase goes on. */
 export const refresh = (s: Situation): Moved =>
@@ -135,8 +176,8 @@ function doneReason(s: In<'converging'> | In<'withdrawing'> | In<'introducing'>)
 const withWaiver = ({ waivers }: RotationState, waiver: Waiver | null): Waiver[] =>
   waiver === null ? waivers : [...waivers, waiver]
 
-/** The order when it is not a rotation, which ends here. */
-const unlessRotation = (order: Order | null): Order | null => (order?.kind === 'rotate' ? null : order)
+/** The order when it is for a new root, which waits; any other ends here. */
+const unlessRotation = (order: Order | null): Order | null => (order?.kind === 'root-rotate' ? order : null)
 
 interface Changes {
   readonly authorities: readonly BundleAuthority[]
@@ -151,13 +192,16 @@ interface Changes {
 function enter(s: Situation, move: Move, standing: Standing, why: string, changes: Changes): Moved {
   const { state } = s
   const signerEnded = standing.active !== state.active && hasEnded(s, state.active)
-  const gone = [...retirement(s).ready, ...(signerEnded ? [state.active] : [])]
+  const leaving = retirement(s)
+  const gone = [
+    ...leaving.ready.filter((epoch) => epoch !== standing.active),
+    ...(signerEnded ? [state.active] : []),
+  ]
   const { waiver = null, order = state.order, root = null } = changes
-  const content = publishing(s, standing.active, changes.authorities, gone, why, root)
-  const replaced =
-    standing.active === state.active
-      ? state.replaced
-      : { ...state.replaced, [state.active]: { at: s.now, version: content.version } }
+  const content = publishing(s, standing.active, changes.authorities, { ...leaving, ready: gone }, why, root)
+  const stopped = { [state.active]: { at: s.now, version: content.version } }
+  const { [standing.active]: _, ...others } = state.replaced
+  const replaced = standing.active === state.active ? state.replaced : { ...others, ...stopped }
   const to: RotationState = {
     ...carried(state),
     ...standing,
@@ -170,6 +214,7 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
     phaseVersion: content.version,
     newest: Math.max(state.newest, ...content.authorities.map((authority) => authority.epoch)),
     replaced: only(replaced, content.authorities),
+    tainted: taintsAfter(s, content.authorities, content.version, leaving.cutOff),
     newestRoot: Math.max(state.newestRoot, root?.number ?? 0),
   }
   return moved(s, move, to, content)
@@ -177,14 +222,15 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
 
 /** A move that publishes and leaves the phase, its beginning and its required version as they are. */
 function stay(s: Situation, move: Move, why: string): Moved {
-  const gone = retirement(s).ready
-  const content = publishing(s, s.state.active, s.bundle.authorities, gone, why)
+  const leaving = retirement(s)
+  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why)
   const to: RotationState = {
     ...s.state,
     payload: content.payload,
     digest: content.digest,
     version: content.version,
     replaced: only(s.state.replaced, content.authorities),
+    tainted: taintsAfter(s, content.authorities, content.version, leaving.cutOff),
   }
   return moved(s, move, to, content)
 }
@@ -202,14 +248,16 @@ function publishing(
   s: Situation,
   epoch: Epoch,
   before: readonly BundleAuthority[],
-  gone: readonly Epoch[],
+  leaving: Retirement,
   why: string,
   root: HeldRoot | null = null,
 ): Publication {
-  const authorities = before.filter((authority) => !gone.includes(authority.epoch))
+  const { ready: gone } = leaving
+  const staying = before.filter((authority) => !gone.includes(authority.epoch))
+  const authorities = marked(s.state, staying, epoch)
   const roots = remainingRoots(s, authorities, root)
-  const leaving = [retireReason(s, gone), removalReason(s, roots)]
-  const reason = clip([why, ...leaving].filter((part) => part !== '').join('; '))
+  const also = [retireReason(s, gone, leaving), removalReason(s, roots)]
+  const reason = clip([why, ...also].filter((part) => part !== '').join('; '))
   const content = { epoch, authorities, roots, reason }
   return { ...following(s.state, s.bundle, content, s.now), ...content }
 }
@@ -240,6 +288,8 @@ export function leftovers(
   const trusted = new Set(rootsIn(bundle))
   const authorities = seen.held
     .filter(({ epoch }) => epoch <= state.newest && !bundle.authorities.some((a) => a.epoch === epoch))
+    // with it the leaf is made that every listener has to refuse
+    .filter(({ epoch }) => state.tainted[epoch] === undefined)
     .map(({ epoch }): Effect => ({ kind: 'delete-authority', epoch }))
   const roots = seen.roots
     .filter(({ number, sha256 }) => number <= state.newestRoot && !trusted.has(sha256))
@@ -249,8 +299,8 @@ export function leftovers(
 
 /** What every state carries on; where it stands is written anew. */
 function carried(state: RotationState) {
-  const { v, domain, fence, payload, digest, version, newest, replaced, newestRoot } = state
-  return { v, domain, fence, payload, digest, version, newest, replaced, newestRoot }
+  const { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused } = state
+  return { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused }
 }
 
 const entry = (authority: HeldAuthority, status: AuthorityStatus): BundleAuthority => ({

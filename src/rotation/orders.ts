@@ -3,35 +3,135 @@ import { RotorError } from '../errors.ts'
 import { type Duration, formatDuration, type Instant } from '../time.ts'
 import type { Order } from '../wire/requests.ts'
 import { bundleOf } from './payloads.ts'
-import type { RotationState } from './state.ts'
+import { rollbackTarget } from './rollback.ts'
+import { situation } from './situation.ts'
+import type { Observations, RotationState } from './state.ts'
 
 /** An older order is a late duplicate or comes from a wrong clock (five minutes is also what Kerberos allows). */
 const MAX_ORDER_AGE: Duration = 300_000
 
+/** What an order is judged by, besides the state. */
+export type OrderFacts = Pick<Observations, 'held' | 'agents'>
+
+type Apply = (state: RotationState, order: Order, now: Instant, facts: OrderFacts) => RotationState
+
 /**
- * The state with the order in it. A rotation is refused while one is under way, unless the order adds `force` to it; a
- * new root waits for the end of the rotation, and is refused while another order or an earlier change of the root is
- * under way. Throws ERR_ORDER_REFUSED for these, and for an order that is too old.
+ * The state with the order in it. Throws ERR_ORDER_REFUSED for an order that does not fit the state, and for one that
+ * is too old: `docs/operations.md` says which order fits when.
  */
-export function applyOrder(state: RotationState, order: Order, now: Instant): RotationState {
-  const refuse = (problem: string) => new RotorError('ERR_ORDER_REFUSED', `order ${order.kind}: ${problem}`)
+export function applyOrder(
+  state: RotationState,
+  order: Order,
+  now: Instant,
+  facts: OrderFacts,
+): RotationState {
   const age = Math.abs(now - Date.parse(order.at))
   if (!(age <= MAX_ORDER_AGE)) {
-    throw refuse(`expected one made within ${formatDuration(MAX_ORDER_AGE)}, found ${order.at}`)
+    throw refuse(order, `expected one made within ${formatDuration(MAX_ORDER_AGE)}, found ${order.at}`)
   }
-  if (order.kind === 'root-rotate') {
-    const { length } = bundleOf(state).roots
-    if (length > 1) throw refuse(`${length} roots are trusted: the change before is not finished`)
-    if (state.order !== null) throw refuse(`another order is under way (${describe(state)})`)
-    return { ...state, order }
-  }
-  const underWay = state.phase !== 'steady' || state.order !== null
+  return APPLY[order.kind](state, order, now, facts)
+}
+
+const refuse = ({ kind }: Order, problem: string): RotorError =>
+  new RotorError('ERR_ORDER_REFUSED', `order ${kind}: ${problem}`)
+
+/** Refused while a rotation is under way, unless the order adds `force` to it. */
+const rotate: Apply = (state, order) => {
+  assertNotPaused(state, order)
+  const before = state.order?.kind === 'rotate' || state.order?.kind === 'root-rotate' ? state.order : null
+  const underWay = state.phase !== 'steady' || before !== null
   const addsForce = order.force && state.order?.force !== true
   if (underWay && !addsForce) {
-    throw refuse(`a rotation is under way (${describe(state)}); only force can be added to it`)
+    throw refuse(order, `a rotation is under way (${describe(state)}); only force can be added to it`)
   }
-  const { kind, crossSign } = state.order ?? order
+  const { kind, crossSign } = before ?? order
   return { ...state, order: { ...order, kind, crossSign } }
+}
+
+/** Waits for the end of the rotation; refused while another order or an earlier change of the root is under way. */
+const rotateRoot: Apply = (state, order) => {
+  assertNotPaused(state, order)
+  const { length } = bundleOf(state).roots
+  if (length > 1) throw refuse(order, `${length} roots are trusted: the change before is not finished`)
+  if (state.order !== null) throw refuse(order, `another order is under way (${describe(state)})`)
+  return { ...state, order }
+}
+
+/** Takes the place of the order that began the rotation. */
+const withdraw: Apply = (state, order) => {
+  if (state.phase === 'distributing') return { ...state, order }
+  const other = state.phase === 'converging' ? '; `rotor rollback` goes back from an epoch that signs' : ''
+  throw refuse(order, `no authority waits for its first use (${describe(state)})${other}`)
+}
+
+const rollback: Apply = (state, order, now, { held }) => {
+  if (state.phase !== 'converging' && state.phase !== 'steady') {
+    const other = state.phase === 'distributing' ? '; `rotor withdraw` takes the next one back' : ''
+    throw refuse(order, `nothing was replaced in this phase (${describe(state)})${other}`)
+  }
+  const s = situation(state, { ...NOTHING_SEEN, held }, {}, now)
+  if (rollbackTarget(s) === null) {
+    throw refuse(
+      order,
+      `expected an earlier authority that is trusted, not tainted, not about to end, and whose key is held; found none`,
+    )
+  }
+  return { ...state, order }
+}
+
+/** Kept apart from `order`: it can come at any time, and ends with the proof that nobody trusts the authority. */
+const taint: Apply = (state, order, now, { agents }) => {
+  const { epoch, by, reason } = order
+  const trusted = bundleOf(state).authorities
+  const authority = trusted.find((one) => one.epoch === epoch)
+  if (epoch === undefined || authority === undefined) {
+    const epochs = trusted.map((one) => one.epoch).join(', ')
+    throw refuse(order, `expected the epoch of a trusted authority (${epochs}), found ${epoch}`)
+  }
+  if (state.tainted[epoch] !== undefined) throw refuse(order, `epoch ${epoch} is tainted already`)
+  const leaves = agents.flatMap(({ status }) =>
+    status?.leaf.issuerEpoch === epoch ? [status.leaf.fingerprint] : [],
+  )
+  const tainted = {
+    ...state.tainted,
+    [epoch]: { by, reason, at: now, sha256: authority.sha256, leaves, removed: null },
+  }
+  return { ...state, tainted }
+}
+
+const pause: Apply = (state, order, now) => {
+  if (state.paused !== null)
+    throw refuse(order, `paused already by ${state.paused.by}: ${state.paused.reason}`)
+  return { ...state, paused: { by: order.by, reason: order.reason, at: now } }
+}
+
+const resume: Apply = (state, order) => {
+  if (state.paused === null) throw refuse(order, `the rotation is not paused (${describe(state)})`)
+  return { ...state, paused: null }
+}
+
+const APPLY: Readonly<Record<Order['kind'], Apply>> = {
+  rotate,
+  'root-rotate': rotateRoot,
+  withdraw,
+  rollback,
+  taint,
+  pause,
+  resume,
+}
+
+const NOTHING_SEEN: Observations = {
+  held: [],
+  roots: [],
+  signedBy: {},
+  published: 0,
+  agents: [],
+  servers: [],
+}
+
+function assertNotPaused({ paused }: RotationState, order: Order): void {
+  if (paused !== null)
+    throw refuse(order, `the rotation is paused by ${paused.by}: ${paused.reason}; \`rotor resume\` first`)
 }
 
 function describe(state: RotationState): string {

@@ -48,6 +48,8 @@ export function bootstrap({ domain, payload, fence }: Genesis, now: Instant): Ro
     newest: bundle.epoch,
     replaced: {},
     newestRoot: 1,
+    tainted: {},
+    paused: null,
     phase: 'steady',
     active: bundle.epoch,
   }

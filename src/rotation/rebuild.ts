@@ -43,6 +43,8 @@ export function rebuild(kept: Kept, now: Instant): RotationState {
     newest: Math.max(...bundles.flatMap(epochsOf)),
     replaced: replacedIn(bundles, bundle),
     newestRoot: Math.max(1, ...numbersOf(bundle, kept)),
+    tainted: taintedIn(bundle),
+    paused: null,
     ...standingOf(bundle, kept),
   }
   bundleOf(state) // the checks of a stored state
@@ -75,6 +77,17 @@ function replacedIn(bundles: readonly BundlePayload[], newest: BundlePayload): R
     }),
   )
 }
+
+/** Which leaves its nodes held is lost: with none of them a node may ask for its next leaf, it has to join again. */
+const taintedIn = (bundle: BundlePayload): RotationState['tainted'] =>
+  Object.fromEntries(
+    bundle.authorities
+      .filter(({ status }) => status === 'tainted')
+      .map(({ epoch, sha256 }) => {
+        const words = { by: 'an order before the loss', reason: 'as the kept bundle says' }
+        return [epoch, { ...words, at: Date.parse(bundle.issuedAt), sha256, leaves: [], removed: null }]
+      }),
+  )
 
 function numbersOf(bundle: BundlePayload, { roots }: Kept): number[] {
   const trusted = new Set(rootsIn(bundle))

@@ -4,9 +4,11 @@ import { formatInstant, type Instant } from '../time.ts'
 import type { UsageStatus } from '../wire/status.ts'
 import { lastLeafEnds } from './census.ts'
 import { liveConnections, uncounted } from './connections.ts'
+import { inShort, isPaused, namesOf } from './hold.ts'
 import { MAX_AUTHORITIES } from './payloads.ts'
 import { endOf, hasEnded, type Situation } from './situation.ts'
 import type { Straggler } from './state.ts'
+import { removeBy, taintOf } from './taint.ts'
 
 /** Authorities the phase itself stands on; they never retire while it lasts, unless their time has ended. */
 function standing(s: Situation): Epoch[] {
@@ -36,9 +38,14 @@ const candidates = (s: Situation): Epoch[] => {
 
 /**
  * When a candidate should leave: `lead` before it ends, so that no node with a fast clock meets an ended authority
- * in the newest bundle; sooner by policy; at once when the bundle is full and it is the oldest.
+ * in the newest bundle; sooner by policy; at once when it is tainted, was rolled back, or the bundle is full and it is
+ * the oldest. While the rotation is paused only its end takes out an authority that is not tainted.
  */
 function dueAt(s: Situation, epoch: Epoch): Instant {
+  // tainted; or newer than the signer, so it was given up and will not be back
+  if (taintOf(s, epoch) !== undefined) return s.now
+  if (isPaused(s)) return endOf(s, epoch)
+  if (epoch > s.state.active) return s.now
   const full = trusted(s).length >= MAX_AUTHORITIES && candidates(s)[0] === epoch
   if (full) return s.now
   const replaced = s.state.replaced[epoch]
@@ -132,6 +139,8 @@ const dependents = (s: Situation, epoch: Epoch): Straggler[] =>
 export interface Retirement {
   /** May leave with the next bundle: nobody depends on them, or their time has ended. */
   readonly ready: readonly Epoch[]
+  /** Of those that are ready: who stands on it, and is cut off, because a tainted one does not wait for ever. */
+  readonly cutOff: Readonly<Record<Epoch, readonly string[]>>
   /** Due, and held back by these. */
   readonly heldBackBy: readonly Straggler[]
   /** When time alone may change this answer. */
@@ -142,6 +151,7 @@ export interface Retirement {
 export function retirement(s: Situation): Retirement {
   const ready: Epoch[] = []
   const heldBackBy: Straggler[] = []
+  const cutOff: Record<Epoch, readonly string[]> = {}
   const moments: Instant[] = []
   for (const epoch of trusted(s)) {
     if (epoch !== s.state.active && hasEnded(s, epoch)) ready.push(epoch)
@@ -154,10 +164,15 @@ export function retirement(s: Situation): Retirement {
     }
     moments.push(...leafEnds(s, epoch), silentUntil(s, epoch), endOf(s, epoch))
     const needed = dependents(s, epoch)
-    if (needed.length === 0) ready.push(epoch)
-    heldBackBy.push(...needed)
+    const taint = taintOf(s, epoch)
+    if (taint !== undefined) moments.push(removeBy(s, epoch, taint))
+    const overdue = taint !== undefined && s.now >= removeBy(s, epoch, taint)
+    if (needed.length === 0 || overdue) {
+      ready.push(epoch)
+      cutOff[epoch] = namesOf(needed)
+    } else heldBackBy.push(...needed)
   }
-  return { ready, heldBackBy, moments }
+  return { ready, cutOff, heldBackBy, moments }
 }
 
 const leafEnds = (s: Situation, epoch: Epoch): Instant[] =>
@@ -165,11 +180,14 @@ const leafEnds = (s: Situation, epoch: Epoch): Instant[] =>
     status?.leaf.issuerEpoch === epoch ? [Date.parse(status.leaf.notAfter)] : [],
   )
 
-export const retireReason = (s: Situation, epochs: readonly Epoch[]): string =>
+export const retireReason = (s: Situation, epochs: readonly Epoch[], { cutOff }: Retirement): string =>
   epochs
-    .map((epoch) =>
-      hasEnded(s, epoch)
-        ? `retire epoch ${epoch}, which ended at ${formatInstant(endOf(s, epoch))}`
-        : `retire epoch ${epoch}, on which nobody depends${uncounted(s)}`,
-    )
+    .map((epoch) => {
+      if (hasEnded(s, epoch)) return `retire epoch ${epoch}, which ended at ${formatInstant(endOf(s, epoch))}`
+      const taint = taintOf(s, epoch)
+      if (taint === undefined) return `retire epoch ${epoch}, on which nobody depends${uncounted(s)}`
+      const names = cutOff[epoch] ?? []
+      const left = names.length === 0 ? '' : `; cut off with it: ${inShort(names)}`
+      return `remove epoch ${epoch}, tainted by ${taint.by}: ${taint.reason}${left}`
+    })
     .join('; ')

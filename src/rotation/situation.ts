@@ -5,6 +5,9 @@ import { type BundlePayload, scheduleOf } from '../wire/bundle.ts'
 import { bundleOf, rootsIn } from './payloads.ts'
 import type { HeldAuthority, Observations, RotationPolicy, RotationState } from './state.ts'
 
+const MINUTE = 60_000
+const MAX_FAILURES = { servers: 0, clients: 0.05 }
+
 export interface Situation<S extends RotationState = RotationState> {
   readonly state: S
   /** The payload of the state, parsed. */
@@ -42,6 +45,8 @@ export function situation<S extends RotationState>(
       retireAfter: duration('retireAfter', policy.retireAfter, Number.POSITIVE_INFINITY),
       patience: duration('patience', policy.patience, schedule.lead),
       census: policy.census ?? 'optional',
+      taintPatience: duration('taintPatience', policy.taintPatience, Math.min(schedule.lead, MINUTE)),
+      maxFailures: policy.maxFailures ?? MAX_FAILURES,
     },
     now,
   }
@@ -71,8 +76,13 @@ export function endOf(s: Situation, epoch: Epoch): Instant {
 
 export const hasEnded = (s: Situation, epoch: Epoch): boolean => s.now >= endOf(s, epoch)
 
-/** The key of the signing authority is gone: nothing can be issued until another one signs. */
-export const signerIsLost = (s: Situation): boolean => keyOf(s, s.state.active) === undefined
+/** Why nothing can be issued until another authority signs, or null. */
+export function signerLoss(s: Situation): string | null {
+  const { active } = s.state
+  const taint = s.state.tainted[active]
+  if (taint !== undefined) return `epoch ${active}, which signs, is tainted by ${taint.by}: ${taint.reason}`
+  return keyOf(s, active) === undefined ? `the key of epoch ${active}, which signs, is lost` : null
+}
 
 /** The earliest of these that lies ahead; null when none does. */
 export function soonest(now: Instant, moments: readonly Instant[]): Instant | null {

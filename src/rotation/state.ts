@@ -9,8 +9,10 @@
  *
  *   steady -- introduce --> introducing -- converge --> steady, and then the ordered rotation: a new root
  *
- * `refresh` and `retire` publish without leaving the phase. `restart` (from steady or distributing to converging)
- * begins again with a new authority when the signing one has ended and nothing is left to keep.
+ *   converging or steady -- rollback --> converging: an earlier authority signs again, and nodes move back to it
+ *
+ * `refresh`, `retire` and `taint` publish without leaving the phase, `distrust` does neither. `restart` (from steady or
+ * distributing to converging) begins again with a new authority when the signing one has ended and nothing is left to keep.
  *
  * "Stuck" is no state: it is a decision to wait that names whom it waits for. `SPEC.md` has the invariants.
  */
@@ -29,6 +31,19 @@ const waiver = z.object({
   at: z.number(),
 })
 
+const words = { by: z.string(), reason: z.string(), at: z.number() }
+
+/** An authority that is not to be relied on: its key may be in other hands. */
+const taint = z.object({
+  ...words,
+  /** SHA-256 of its certificate. */
+  sha256: sha256Hex,
+  /** SHA-256 of the leaves of it that nodes were known to hold: with no other one a node may ask for its next leaf. */
+  leaves: z.array(sha256Hex),
+  /** When, and with which version, it left trust, and who stood on it then; null while it is trusted. */
+  removed: z.object({ at: z.number(), version: z.int().positive(), cutOff: z.array(z.string()) }).nullable(),
+})
+
 const replacement = z.object({ at: z.number(), version: z.int().positive() })
 
 const common = {
@@ -43,7 +58,7 @@ const common = {
   version: z.int().positive(),
   /** When this phase began, milliseconds. */
   since: z.number(),
-  /** A `rotate now` that is not finished. */
+  /** An order that is not finished. */
   order: order.nullable(),
   /** Stragglers the rotation under way went on without. */
   waivers: z.array(waiver),
@@ -55,6 +70,10 @@ const common = {
   replaced: z.record(z.string(), replacement),
   /** The highest number of a root that was ever in a bundle; the root of the founding is 1. */
   newestRoot: z.int().positive().default(1),
+  /** Authorities that were tainted, by epoch, until it is proven that nobody trusts them any more. */
+  tainted: z.record(z.string(), taint).default({}),
+  /** Who stopped the rotation, and why. */
+  paused: z.object(words).nullable().default(null),
 }
 
 /** Stored in the state bucket, key `rotation`, written by compare-and-set only. */
@@ -62,7 +81,7 @@ export const rotationState = z.discriminatedUnion('phase', [
   z.object({ ...common, phase: z.literal('steady'), active: z.int() }),
   /** `next` is in the bundle and does not sign. */
   z.object({ ...common, phase: z.literal('distributing'), active: z.int(), next: z.int() }),
-  /** `active` signs since this version; nodes may still hold leaves of `previous`. */
+  /** `active` signs since this version; nodes may still hold leaves of `previous`, which is the newer one after a rollback. */
   z.object({ ...common, phase: z.literal('converging'), active: z.int(), previous: z.int() }),
   /** `dropped` left the bundle before it ever signed; agents are forgetting it. */
   z.object({ ...common, phase: z.literal('withdrawing'), active: z.int(), dropped: z.int() }),
@@ -73,6 +92,7 @@ export const rotationState = z.discriminatedUnion('phase', [
 export type RotationState = z.infer<typeof rotationState>
 export type Phase = RotationState['phase']
 export type Waiver = z.infer<typeof waiver>
+export type Taint = z.infer<typeof taint>
 
 /** An authority as the issuer's key store holds it. */
 export interface HeldAuthority {
@@ -118,6 +138,8 @@ export interface ObservedListener {
     readonly at: Instant
     readonly accepts: readonly Epoch[]
     readonly serves: Epoch | null
+    /** The epoch whose leaf it refused in the last handshake, and since when it did so each time; absent when it took it. */
+    readonly refuses?: { readonly epoch: Epoch; readonly since: Instant } | undefined
     readonly error: string | null
   } | null
 }
@@ -203,8 +225,10 @@ export type Effect =
     }
   /** Put the payload of the state on the stream, unless it is there. */
   | { readonly kind: 'publish-bundle'; readonly version: number }
-  /** Dial every listener with a leaf of this authority, and see which one is served. */
-  | { readonly kind: 'probe-servers'; readonly epoch: Epoch }
+  /** Dial the listeners of these servers with a leaf of this authority, and see which one is served. */
+  | { readonly kind: 'probe-servers'; readonly epoch: Epoch; readonly servers: readonly string[] }
+  /** End what is connected with a leaf of this authority, then dial these servers with one: they have to refuse it. */
+  | { readonly kind: 'prove-distrust'; readonly epoch: Epoch; readonly servers: readonly string[] }
   /** Delete the key of an authority that left the bundle. */
   | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
   /** Delete the key of a root that left the bundle. */
@@ -212,7 +236,7 @@ export type Effect =
 
 /**
  * converge ends converging, withdrawing and introducing. refresh publishes the same content again before the bundle gets too old.
- * restart: see the diagram.
+ * taint says in the bundle that an authority is tainted; distrust: it is proven that nobody trusts it. restart: see the diagram.
  */
 export type Move =
   | 'prepare'
@@ -223,6 +247,9 @@ export type Move =
   | 'refresh'
   | 'restart'
   | 'introduce'
+  | 'rollback'
+  | 'taint'
+  | 'distrust'
 
 /** Why a rotation waits. */
 export type WaitReason =
@@ -238,6 +265,8 @@ export type WaitReason =
   | 'authority-still-needed'
   | 'root-not-created'
   | 'agents-do-not-know-root'
+  | 'tainted-still-trusted'
+  | 'paused'
 
 /** One node a rotation waits for, and what is missing, in words. */
 export interface Straggler {
@@ -282,4 +311,18 @@ export interface RotationPolicy {
    * and servers is enough, and the bundle says so. @default 'optional'
    */
   readonly census?: 'required' | 'optional' | undefined
+  /**
+   * How long a tainted authority may stay in use or in trust for the sake of nodes that do not follow, in each phase.
+   * @default lead, a minute at most
+   */
+  readonly taintPatience?: number | undefined
+  /** A rotation that more nodes than this refuse is taken back. @default no server, 5 % of all other agents */
+  readonly maxFailures?: FailureBudget | undefined
+}
+
+export interface FailureBudget {
+  /** Number of servers. */
+  readonly servers: number
+  /** Part of the agents that are no servers, 0 to 1. */
+  readonly clients: number
 }

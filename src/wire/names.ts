@@ -26,6 +26,8 @@ export interface DomainNames {
   statusSubject(agent: string): string
   signSubject(agent: string): string
   turnSubject(agent: string): string
+  /** What time is it where the rotation is decided? */
+  readonly timeSubject: string
   readonly orderSubject: string
   /** Join tokens and removed agents: requests of an operator. */
   readonly enrolSubject: string
@@ -52,6 +54,7 @@ export function domainNames(domain: string): DomainNames {
     statusSubject: (agent) => `$KV.rotor-${domain}-status.${agent}`,
     signSubject: (agent) => `rotor.${domain}.sign.${agent}`,
     turnSubject: (agent) => `rotor.${domain}.turn.${agent}`,
+    timeSubject: `rotor.${domain}.time`,
     orderSubject: `rotor.${domain}.order`,
     enrolSubject: `rotor.${domain}.enrol`,
     issuers: 'issuers',

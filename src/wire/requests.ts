@@ -46,12 +46,15 @@ export const signAnswer = z.discriminatedUnion('ok', [
 ])
 export type SignAnswer = z.infer<typeof signAnswer>
 
-/** One nats-server changes at a time: its agent asks for the turn before it publishes, and gives it back after. */
+/**
+ * One nats-server changes at a time: its agent asks for the turn before it publishes, and gives it back after. All
+ * others ask whether they may follow: the first server to change is the canary of a version for them, too.
+ */
 export const turnRequest = z.object({
   v: z.literal(1),
   agent: z.string(),
   version: z.int().positive(),
-  op: z.enum(['acquire', 'release']),
+  op: z.enum(['acquire', 'release', 'follow']),
   /** With release: did the step end well? A failed canary stops the others. */
   outcome: z.enum(['applied', 'rolled-back']).optional(),
 })
@@ -63,11 +66,30 @@ export const turnAnswer = z.discriminatedUnion('ok', [
 ])
 export type TurnAnswer = z.infer<typeof turnAnswer>
 
-/** What an operator wants. The other verbs of an authority's life join this union with the safety issue. */
+/**
+ * rotate: the next authority now. root-rotate: a new root first, then a rotation under it. withdraw: back out before the
+ * first use. rollback: an earlier authority signs again. taint: an authority is not to be relied on any more. pause: no
+ * rotation begins or goes on, until resume.
+ */
+export const ORDER_KINDS = [
+  'rotate',
+  'root-rotate',
+  'withdraw',
+  'rollback',
+  'taint',
+  'pause',
+  'resume',
+] as const
+
+/** To an empty request: the clock of the issuer that leads. */
+export const timeAnswer = z.object({ v: z.literal(1), serverTime: instantText })
+
+/** What an operator wants. */
 export const order = z.object({
   v: z.literal(1),
-  /** root-rotate: a new root first, then a rotation under it. */
-  kind: z.enum(['rotate', 'root-rotate']),
+  kind: z.enum(ORDER_KINDS),
+  /** With taint: which authority. */
+  epoch: z.int().optional(),
   /** With root-rotate: old and new root sign each other's key. */
   crossSign: z.boolean().default(false),
   /** Go on without the named stragglers. */

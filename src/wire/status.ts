@@ -68,8 +68,10 @@ export const agentStatus = z.object({
   targets: z.array(targetStatus),
   /** Open sockets of this process that were made with another leaf than `leaf`. Before it was told: none. */
   usage: z.array(usageStatus).default([]),
-  /** Our clock minus the issuer's, measured at the last signing; null before the first. */
+  /** Our clock minus the clock of the issuer that leads; null before it was measured. */
   clockOffsetMs: z.number().nullable(),
+  /** The true offset is at most this far from it. */
+  clockBoundMs: z.number().nonnegative().default(0),
   lastError: z.object({ code: errorCode, message: z.string(), at: instantText, version: z.int() }).nullable(),
   started: instantText,
   at: instantText,

@@ -257,3 +257,29 @@ test('embedded: what a crash left half made is no authority and does not stop th
     ['3'],
   )
 })
+
+test('embedded: what another issuer removed or made anew in the same directory is noticed', async (t) => {
+  const fixture = await embedded(t)
+  const { authority, dir } = fixture
+  const other = fixture.reopened()
+  const before = await other.prepare(3, window)
+  assert.deepEqual(await authority.list(), [before])
+  await other.delete(3)
+  assert.deepEqual(await authority.list(), [])
+  const after = await other.prepare(3, window)
+  assert.notEqual(after.sha256, before.sha256)
+  assert.deepEqual(await authority.list(), [after])
+  const [, signer] = parseCertificates(await authority.sign(3, await leafRequest(fixture)), 'chain')
+  assert.equal(signer?.sha256, after.sha256)
+  // an issuer died while it removed one: its key goes with the next removal
+  await mkdir(join(dir, 'authorities', '.gone-2-crash'), { recursive: true })
+  await authority.delete(3)
+  assert.deepEqual(await readdir(join(dir, 'authorities')), [])
+})
+
+test('embedded: issuers that make one root at once make one, and all know it', async (t) => {
+  const { authority, reopened } = await embedded(t)
+  const stores = [authority, reopened()].map((issuer) => (issuer as EmbeddedAuthority).rootStore)
+  const made = await Promise.all(stores.map((store) => store.create({ number: 2, ...window, cross: null })))
+  assert.equal(made[0]?.sha256, made[1]?.sha256)
+})

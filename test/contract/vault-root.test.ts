@@ -49,7 +49,14 @@ test('a root that the operator made in the engine is introduced before it signs'
   const names = domainNames('prod')
   const options = { names, authority, clock: systemClock, logger: silentLogger }
   const prober = new Prober({ ...options, agents: () => [], spiffeId: names.spiffeId('issuer') })
-  const effects = new Effects({ ...options, signers: [], history: new FileHistory(dir), prober })
+  const effects = new Effects({
+    ...options,
+    signers: [],
+    history: new FileHistory(dir),
+    prober,
+    lease: { assertLeads: () => {} },
+    onEvent: () => {},
+  })
   const now = Date.now()
   const create = (epoch: number, root: string, roots: string[]) =>
     effects.make(

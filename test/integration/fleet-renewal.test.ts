@@ -89,6 +89,7 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
       clock: systemClock,
       logger: silentLogger,
       bundle: () => bundle.payload,
+      tainted: () => ({}),
     })
     const nc = await dial()
     const subscription = nc.subscribe(NAMES.signSubject('*'), {

@@ -92,15 +92,15 @@ for (const release of RELEASES) {
       await messages.close()
     })
 
-    test('the issuer answers signing, turn and order requests', async () => {
-      const subscriptions = [names.signSubject('*'), names.turnSubject('*'), names.orderSubject].map(
-        (subject) =>
-          issuer.subscribe(subject, {
-            queue: names.issuers,
-            callback: (_, message) => {
-              message.respond(`answer to ${message.subject}`)
-            },
-          }),
+    test('the issuer answers signing, turn, time and order requests', async () => {
+      const subjects = [names.signSubject('*'), names.turnSubject('*'), names.timeSubject, names.orderSubject]
+      const subscriptions = subjects.map((subject) =>
+        issuer.subscribe(subject, {
+          queue: names.issuers,
+          callback: (_, message) => {
+            message.respond(`answer to ${message.subject}`)
+          },
+        }),
       )
       await issuer.flush()
       const answer = await orders.request(names.signSubject('orders'), 'csr', { timeout: 2000 })
@@ -113,6 +113,8 @@ for (const release of RELEASES) {
         (await issuer.request(names.orderSubject, 'rotate', { timeout: 2000 })).data.length > 0,
         true,
       )
+      const time = await orders.request(names.timeSubject, '', { timeout: 2000 })
+      assert.equal(time.string(), `answer to ${names.timeSubject}`)
       for (const subscription of subscriptions) subscription.unsubscribe()
     })
 

@@ -33,6 +33,9 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
         'freeze',
         'thaw',
         'thaw',
+        'refuse',
+        'take again',
+        'take again',
         'leave',
       ),
       who,
@@ -59,6 +62,11 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
   },
   {
     weight: 2,
+    arbitrary: fc.record({ kind: fc.constantFrom('withdraw' as const, 'rollback', 'pause', 'resume') }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('taint' as const), which: fc.nat(5) }) },
+  {
+    weight: 2,
     arbitrary: fc.record({ kind: fc.constantFrom('cut server' as const, 'mend server', 'mend server'), who }),
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('back' as const), minutes: minutes(1, 2) }) },
@@ -79,6 +87,8 @@ const POLICY: fc.Arbitrary<RotationPolicy> = fc.record(
     retireAfter: fc.constantFrom(0, 20 * MINUTE, HOUR),
     patience: fc.constantFrom(0, MINUTE, HOUR),
     census: fc.constantFrom('required' as const, 'optional'),
+    taintPatience: fc.constantFrom(0, MINUTE, HOUR),
+    maxFailures: fc.constantFrom({ servers: 0, clients: 0 }, { servers: 1, clients: 0.5 }),
   },
   { requiredKeys: [] },
 )
@@ -151,7 +161,7 @@ test('a healthy domain moves to a new root without passing anybody over, and for
 
 test('the simulation reaches every move and every reason to wait', () => {
   const seen = new Map<string, number>()
-  const runs = fc.sample(fc.tuple(POLICY, ACTIONS), { seed: 1, numRuns: 150 })
+  const runs = fc.sample(fc.tuple(POLICY, ACTIONS), { seed: 1, numRuns: 400 })
   for (const [policy, actions] of runs) {
     const domain = new Simulation(policy)
     for (const action of actions) domain.run(action)
@@ -166,17 +176,22 @@ test('the simulation reaches every move and every reason to wait', () => {
     'authority-not-created',
     'authority-still-needed',
     'converge',
+    'distrust',
     'epoch-not-started',
     'introduce',
     'not-due',
     'not-published',
+    'paused',
     'prepare',
     'refresh',
     'restart',
     'retire',
+    'rollback',
     'root-not-created',
     'servers-not-proven',
     'servers-not-reissued',
+    'taint',
+    'tainted-still-trusted',
     'withdraw',
   ])
 })

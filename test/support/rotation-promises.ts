@@ -8,7 +8,7 @@ import { SCHEDULE } from './rotation-world.ts'
 import type { SimulatedAgent } from './simulated-agent.ts'
 
 /** What the promises ask of a node. */
-export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing'>
+export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing' | 'trusts'>
 
 const STAYS = [
   'steady steady',
@@ -26,6 +26,9 @@ const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
   withdraw: ['distributing withdrawing'],
   restart: ['steady converging', 'distributing converging'],
   introduce: ['steady introducing'],
+  rollback: ['converging converging', 'steady converging'],
+  distrust: ['steady steady'],
+  taint: STAYS,
   retire: STAYS,
   refresh: STAYS,
 }
@@ -41,6 +44,10 @@ export class Promises {
   /** Which certificate an epoch stands for, once it was in a bundle. */
   readonly #certificateOf = new Map<Epoch, string>()
   readonly #schedule: Schedule
+  /** SHA-256 of authorities that were in a bundle and are not any more. */
+  readonly #left = new Set<string>()
+  /** SHA-256 of authorities that were tainted: their leaves are refused for good reason. */
+  readonly #tainted = new Set<string>()
 
   constructor(rootOf: (authority: string) => string, schedule: Schedule = SCHEDULE) {
     this.rootOf = rootOf
@@ -61,7 +68,14 @@ export class Promises {
     const before = bundlePayload.parse(JSON.parse(from.payload))
     const after = bundlePayload.parse(JSON.parse(to.payload))
     assert.ok(to.newest >= from.newest, 'E1: an epoch is never used again')
-    if (move === 'converge') {
+    assert.ok(
+      to.active === from.active || to.tainted[to.active] === undefined,
+      `S1: epoch ${to.active} is tainted and signs`,
+    )
+    if (move === 'distrust') {
+      assert.equal(to.payload, from.payload)
+      this.#checkDistrust(from, to, agents, latest)
+    } else if (move === 'converge') {
       assert.equal(to.payload, from.payload)
       const done = from.phase !== 'introducing'
       assert.ok(!done || to.waivers.length === 0, 'O1: a finished rotation leaves nothing behind')
@@ -71,7 +85,23 @@ export class Promises {
       assert.equal(after.previous, from.digest, 'I4: and names its digest')
       assert.deepEqual(effects[0], { kind: 'publish-bundle', version: to.version })
       this.#checkBundle(after, to)
-      checkDropped(before, after, agents, latest, this.#schedule)
+      for (const { epoch, sha256 } of after.authorities) {
+        assert.ok(!this.#left.has(sha256), `E1: epoch ${epoch} has left trust and comes back`)
+      }
+      for (const { sha256 } of before.authorities) {
+        if (!after.authorities.some((authority) => authority.sha256 === sha256)) this.#left.add(sha256)
+      }
+      for (const { epoch, sha256 } of after.authorities) {
+        if (to.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+      }
+      for (const { epoch, sha256 } of before.authorities) {
+        if (from.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+      }
+      if (move === 'rollback') {
+        const again = before.authorities.find(({ epoch }) => epoch === to.active)
+        assert.ok(again?.status === 'retiring' && to.active < from.active, 'R3: back to one that was trusted')
+      }
+      checkDropped(before, after, to, agents, latest, this.#schedule)
       this.#checkRoots(before, after, agents, latest)
     }
     const names = to.waivers.slice(from.waivers.length).flatMap((waiver) => waiver.names)
@@ -109,8 +139,30 @@ export class Promises {
     for (const { name, leaf, standing } of agents) {
       for (const { epoch, issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(
-          notAfter <= latest || !left.includes(this.rootOf(issuer)),
+          notAfter <= latest || this.#tainted.has(issuer) || !left.includes(this.rootOf(issuer)),
           `I2: a root leaves trust, ${name} stands on a leaf of epoch ${epoch} under it`,
+        )
+      }
+    }
+  }
+
+  /** S1: what is called proven is true: nobody who was not cut off has the authority in its trust file. */
+  #checkDistrust(
+    from: RotationState,
+    to: RotationState,
+    agents: readonly PromisedNode[],
+    latest: Instant,
+  ): void {
+    for (const [key, { sha256, removed }] of Object.entries(from.tainted)) {
+      const epoch = Number(key)
+      if (to.tainted[key] !== undefined || epochEnd(this.#schedule, epoch) <= latest) continue
+      assert.ok(removed !== null, `S1: epoch ${epoch} is still in trust`)
+      for (const agent of agents) {
+        const { name } = agent
+        const stands = agent.standing.some((leaf) => leaf.issuer === sha256)
+        assert.ok(
+          removed.cutOff.includes(name) || !(agent.trusts(sha256) || stands),
+          `S1: ${name} trusts epoch ${epoch}`,
         )
       }
     }
@@ -139,7 +191,7 @@ export class Promises {
       this.passedOver.delete(verifier.name)
       for (const { name, leaf } of agents) {
         assert.ok(
-          leaf.notAfter <= latest || verifier.trusts(leaf.issuer),
+          leaf.notAfter <= latest || this.#tainted.has(leaf.issuer) || verifier.trusts(leaf.issuer),
           `I1: ${verifier.name}, version ${verifier.bundle.version}, meets a leaf of ${leaf.epoch} from ${name}`,
         )
       }
@@ -147,10 +199,11 @@ export class Promises {
   }
 }
 
-/** I2: what leaves trust, nobody holds a valid leaf of, and no socket stands on such a leaf. */
+/** I2: what leaves trust, nobody stands on with a leaf or a socket, but for those a taint has cut off by name. */
 function checkDropped(
   before: BundlePayload,
   after: BundlePayload,
+  to: RotationState,
   agents: readonly PromisedNode[],
   latest: Instant,
   schedule: Schedule,
@@ -158,10 +211,11 @@ function checkDropped(
   for (const { epoch, sha256 } of before.authorities) {
     const stays = after.authorities.some((authority) => authority.sha256 === sha256)
     if (stays || epochEnd(schedule, epoch) <= latest) continue
+    const cutOff = to.tainted[epoch]?.removed?.cutOff ?? []
     for (const { name, leaf, standing } of agents) {
       for (const { issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(
-          issuer !== sha256 || notAfter <= latest,
+          issuer !== sha256 || notAfter <= latest || cutOff.includes(name),
           `I2: epoch ${epoch} leaves trust, ${name} stands on a leaf of it until ${formatInstant(notAfter)}`,
         )
       }

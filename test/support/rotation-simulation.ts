@@ -19,6 +19,7 @@ import {
 } from '../../src/rotation/state.ts'
 import { type Epoch, epochAt, leafLifetime } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
+import type { Order } from '../../src/wire/requests.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
 import { Promises } from './rotation-promises.ts'
 import { at, genesisPayload, hex, order, root, SCHEDULE } from './rotation-world.ts'
@@ -41,6 +42,8 @@ type ByAgent =
   | 'linger'
   | 'let go'
   | 'renew'
+  | 'refuse'
+  | 'take again'
   | 'leave'
 
 export type Action =
@@ -50,6 +53,8 @@ export type Action =
   | { readonly kind: ByAgent | 'cut server' | 'mend server' | 'dial' | 'hang up'; readonly who: number }
   | { readonly kind: 'count' | 'count not' }
   | { readonly kind: 'all work' | 'join' | 'order' | 'force' | 'order root' }
+  | { readonly kind: 'withdraw' | 'rollback' | 'pause' | 'resume' }
+  | { readonly kind: 'taint'; readonly which: number }
   | { readonly kind: 'lose next key' | 'lose signing key' | 'lose newest root' }
 
 type Proof = NonNullable<Observations['servers'][number]['listeners'][number]['proof']>
@@ -132,7 +137,9 @@ export class Simulation {
     for (const agent of this.#agents) {
       agent.frozen = false
       agent.rolledBack = false
+      agent.refuses = false
     }
+    this.#order('resume')
     for (const server of this.#servers) server.cut = false
     this.#clients.answering = true
     for (const [number, lost] of this.#backup) this.#roots.set(number, lost)
@@ -194,11 +201,23 @@ export class Simulation {
         break
       case 'order':
       case 'force':
-        this.#order(action.kind === 'force')
+        this.#order('rotate', { force: action.kind === 'force' })
         break
       case 'order root':
-        this.#order(false, 'root-rotate')
+        this.#order('root-rotate')
         break
+      case 'withdraw':
+      case 'rollback':
+      case 'pause':
+      case 'resume':
+        this.#order(action.kind)
+        break
+      case 'taint': {
+        const { authorities } = readBundle(this.state.payload)
+        const { epoch } = authorities[action.which % authorities.length] ?? {}
+        if (epoch !== undefined) this.#order('taint', { epoch })
+        break
+      }
       case 'lose newest root': {
         const number = this.state.newestRoot
         const lost = this.#roots.get(number)
@@ -272,6 +291,10 @@ export class Simulation {
         break
       case 'renew':
         agent.renew(this.#sign)
+        break
+      case 'refuse':
+      case 'take again':
+        agent.refuses = kind === 'refuse'
         break
       case 'leave':
         if (this.#agents.length > 3 && !this.#servers.some((server) => server.agent === agent.name)) {
@@ -366,11 +389,16 @@ export class Simulation {
       case 'delete-authority': {
         const trusted = readBundle(this.state.payload).authorities.some(({ epoch }) => epoch === effect.epoch)
         assert.ok(!trusted, `I6: the key of epoch ${effect.epoch} is deleted, and the bundle has it`)
+        assert.ok(
+          acting.tainted[effect.epoch] === undefined,
+          `S1: the key of epoch ${effect.epoch} is needed to prove that nobody takes it`,
+        )
         this.#keys.delete(effect.epoch)
         break
       }
       case 'probe-servers':
-        this.#probe(effect.epoch)
+      case 'prove-distrust':
+        this.#probe(effect.epoch, effect.servers)
     }
   }
 
@@ -383,24 +411,29 @@ export class Simulation {
     return made
   }
 
-  #probe(epoch: Epoch): void {
+  #probe(epoch: Epoch, servers: readonly string[]): void {
     const issuer = this.#keys.get(epoch)?.sha256 ?? ''
     for (const { name, agent, cut } of this.#servers) {
+      if (!servers.includes(name)) continue
       const node = this.#agents.find((one) => one.name === agent)
-      const accepts = node?.trusts(issuer) ? [epoch] : []
-      const error = accepts.length > 0 ? null : 'unknown certificate authority'
-      this.#proofs.set(
-        name,
-        node === undefined || cut
-          ? { at: this.#now, accepts: [], serves: null, error: 'connection refused' }
-          : { at: this.#now, accepts, serves: node.leaf.epoch, error },
-      )
+      if (node === undefined || cut) {
+        this.#proofs.set(name, { at: this.#now, accepts: [], serves: null, error: 'connection refused' })
+        continue
+      }
+      const before = this.#proofs.get(name)?.refuses
+      const refuses = before?.epoch === epoch ? before : { epoch, since: this.#now }
+      const answer = node.trusts(issuer)
+        ? { accepts: [epoch], error: null }
+        : { accepts: [], refuses, error: 'unknown certificate authority' }
+      this.#proofs.set(name, { at: this.#now, serves: node.leaf.epoch, ...answer })
     }
   }
 
-  #order(force: boolean, kind: 'rotate' | 'root-rotate' = 'rotate'): void {
+  #order(kind: Order['kind'], change: Partial<Order> = {}): void {
+    const facts = this.#observe()
     try {
-      this.#store(applyOrder(this.state, order(force, this.#now, kind), this.#now))
+      const given = { ...order(false, this.#now, kind), ...change }
+      this.#store(applyOrder(this.state, given, this.#now, facts))
     } catch (error) {
       assert.ok(RotorError.is(error) && error.code === 'ERR_ORDER_REFUSED', `${error}`)
     }
@@ -410,6 +443,7 @@ export class Simulation {
   #sign: Sign = (bundle) => {
     const key = this.#keys.get(this.state.active)
     if (key === undefined || this.#now >= key.notAfter) return null
+    if (this.state.tainted[key.epoch] !== undefined) return null
     if (!bundle.authorities.some((authority) => authority.sha256 === key.sha256)) return null
     const notAfter = Math.min(this.#now + leafLifetime(SCHEDULE), key.notAfter)
     return { epoch: key.epoch, issuer: key.sha256, notAfter }

@@ -1,5 +1,7 @@
 /** A small domain as plain values: states of every phase, and what would be seen if all were well. */
+
 import { encodePayload, payloadDigest } from '../../src/bundle/payload.ts'
+import type { RotorErrorCode } from '../../src/errors.ts'
 import { advance, bootstrap } from '../../src/rotation/advance.ts'
 import type {
   Decision,
@@ -11,6 +13,7 @@ import type {
   Phase,
   RotationPolicy,
   RotationState,
+  Taint,
   WaitReason,
 } from '../../src/rotation/state.ts'
 import { type Epoch, epochEnd, epochStart, makeSchedule, type Schedule } from '../../src/schedule.ts'
@@ -107,6 +110,7 @@ export function status(state: RotationState, change: Partial<AgentStatus> = {}):
     targets: [],
     usage: [],
     clockOffsetMs: 0,
+    clockBoundMs: 0,
     lastError: null,
     started: formatInstant(0),
     at: formatInstant(0),
@@ -199,6 +203,54 @@ export const order = (force: boolean, now: Instant, kind: Order['kind'] = 'rotat
   by: 'alice',
   at: formatInstant(now),
 })
+
+/** The state with an authority tainted at `now`; `removed`: it left trust with the version of the state. */
+export const tainted = <S extends RotationState>(
+  state: S,
+  epoch: Epoch,
+  now: Instant,
+  change: Partial<Taint> = {},
+): S => ({
+  ...state,
+  tainted: {
+    ...state.tainted,
+    [epoch]: {
+      by: 'alice',
+      reason: 'stolen',
+      at: now,
+      sha256: held(epoch).sha256,
+      leaves: [],
+      removed: null,
+      ...change,
+    },
+  },
+})
+
+/** An agent that put a version back, or could not even publish it. */
+export const refused = (
+  state: RotationState,
+  code: RotorErrorCode,
+  change: Partial<AgentStatus> = {},
+): Partial<AgentStatus> => ({
+  version: state.phaseVersion - 1,
+  state: 'rolled-back',
+  lastError: { code, message: 'no', at: formatInstant(state.since), version: state.phaseVersion },
+  ...change,
+})
+
+/** The servers as they are when each of their listeners has refused a leaf of this epoch since then. */
+export const refusing = (
+  state: RotationState,
+  epoch: Epoch,
+  { since, at }: { readonly since: Instant; readonly at: Instant },
+): ObservedServer[] =>
+  serversOf(state, at).map((server) => ({
+    ...server,
+    listeners: server.listeners.map((listener) => ({
+      ...listener,
+      proof: { at, accepts: [], serves: state.active, refuses: { epoch, since }, error: 'unknown ca' },
+    })),
+  }))
 
 // ---- what is decided
 

@@ -23,6 +23,7 @@ import {
 } from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
+import type { IssuerConfig } from '../../src/domain/config.ts'
 import type { Operator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
@@ -31,10 +32,11 @@ import type { Logger } from '../../src/log.ts'
 import { connectWith } from '../../src/nats/connect.ts'
 import { type ProbeResult, probeListener } from '../../src/probe/probe.ts'
 import type { RotationPolicy } from '../../src/rotation/state.ts'
-import { formatInstant } from '../../src/time.ts'
+import { type Clock, formatInstant } from '../../src/time.ts'
 import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
 import { type DomainNames, domainNames } from '../../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
+import type { Order } from '../../src/wire/requests.ts'
 import { eventually } from './eventually.ts'
 
 /** The time of a slow machine that does something else. */
@@ -67,7 +69,7 @@ export class RunningDomain implements AsyncDisposable {
   /** Every line that issuer and agents of this process logged, as JSON. */
   readonly logs: string[] = []
   readonly agents = new Map<string, AgentHandle>()
-  #issuer: IssuerHandle | null = null
+  readonly #issuers = new Map<string, IssuerHandle>()
   #operator: Promise<Operator> | null = null
   /** Fingerprint of the leaf it was opened with. */
   #operatorLeaf = ''
@@ -101,35 +103,40 @@ export class RunningDomain implements AsyncDisposable {
     return this.local.plans.map((plan) => plan.name)
   }
 
-  /** Starts the issuer and the agent beside it. */
+  /** Starts an issuer and the agent beside it. */
   async startIssuer(
     policy: RotationPolicy = {},
-    more: Pick<IssuerOptions, 'authority' | 'joinLimits'> = {},
+    more: Pick<IssuerOptions, 'authority' | 'joinLimits' | 'clock'> &
+      Partial<Pick<IssuerConfig, 'lease'>> = {},
+    name = ISSUER,
   ): Promise<IssuerHandle> {
-    const config = await readIssuerConfig(this.local.founded.issuerConfig)
-    const agent = await this.startAgent(ISSUER)
-    this.#issuer = await startIssuer({
-      config: { ...config, policy: { ...config.policy, ...policy } },
+    const config = await readIssuerConfig(this.local.founded.issuerConfig, name)
+    const { lease = config.lease, ...options } = more
+    const agent = await this.startAgent(name)
+    const issuer = await startIssuer({
+      config: { ...config, lease, policy: { ...config.policy, ...policy } },
       identity: agent.identity,
-      logger: this.#logger(ISSUER),
-      onEvent: (event) => this.events.push({ node: ISSUER, ...event }),
-      ...more,
+      logger: this.#logger(name),
+      onEvent: (event) => this.events.push({ node: name, ...event }),
+      ...options,
     })
-    return this.#issuer
+    this.#issuers.set(name, issuer)
+    return issuer
   }
 
-  async stopIssuer(): Promise<void> {
-    await this.#issuer?.stop()
-    this.#issuer = null
-    await this.stopAgent(ISSUER)
+  async stopIssuer(name = ISSUER): Promise<void> {
+    await this.#issuers.get(name)?.stop()
+    this.#issuers.delete(name)
+    await this.stopAgent(name)
   }
 
   /** Starts the agent of a node in this process. */
-  async startAgent(name: string, targets: readonly Target[] = []): Promise<AgentHandle> {
+  async startAgent(name: string, targets: readonly Target[] = [], clock?: Clock): Promise<AgentHandle> {
     const agent = await startAgent({
       config: await readAgentConfig(this.agentConfig(name)),
       logger: this.#logger(name),
       targets,
+      ...(clock === undefined ? {} : { clock }),
       onEvent: (event) => this.events.push({ node: name, ...event }),
       startTimeout: PATIENCE,
     })
@@ -254,14 +261,15 @@ export class RunningDomain implements AsyncDisposable {
 
   // ---- rotating
 
-  /** Orders a rotation, or a new root, and returns when the issuer has taken the order. */
-  async order(reason = 'a test', kind: 'rotate' | 'root-rotate' = 'rotate'): Promise<void> {
+  /** Orders a rotation, or something else, and returns when the issuer has taken the order. */
+  async order(reason = 'a test', kind: Order['kind'] = 'rotate', epoch?: number): Promise<void> {
     await eventually(
       () =>
         this.asOperator(async ({ nc, names }) => {
           const order = {
             v: 1,
             kind,
+            ...(epoch === undefined ? {} : { epoch }),
             force: false,
             reason,
             by: 'test',
@@ -319,9 +327,12 @@ export class RunningDomain implements AsyncDisposable {
   async stop(): Promise<void> {
     await this.hangUp()
     await Promise.all(
-      [...this.agents.keys()].filter((name) => name !== ISSUER).map((name) => this.stopAgent(name)),
+      [...this.agents.keys()]
+        .filter((name) => name !== ISSUER && !this.#issuers.has(name))
+        .map((name) => this.stopAgent(name)),
     )
-    await this.stopIssuer()
+    for (const name of [...this.#issuers.keys()]) await this.stopIssuer(name)
+    await this.stopAgent(ISSUER)
     await this.local.stop()
   }
 

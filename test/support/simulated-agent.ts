@@ -38,6 +38,10 @@ export class SimulatedAgent {
   standing: SimulatedLeaf[] = []
   frozen = false
   rolledBack = false
+  /** Its target takes nothing new. */
+  refuses = false
+  /** Version that it had to put back. */
+  #refused: number | null = null
   #digest: string
   /** What it told, newest last. */
   readonly told: AgentStatus[] = []
@@ -60,6 +64,11 @@ export class SimulatedAgent {
   follow(text: string, now: Instant, sign: Sign): void {
     const bundle = readBundle(text)
     if (bundle.version <= this.bundle.version || !isAcceptable(bundle, now)) return
+    if (this.refuses) {
+      this.#refused = bundle.version
+      return
+    }
+    this.#refused = null
     if (bundle.version === this.bundle.version + 1) {
       assert.equal(bundle.previous, this.#digest, 'I4: the chain holds')
     }
@@ -89,7 +98,7 @@ export class SimulatedAgent {
       role: 'service',
       version: this.bundle.version,
       digest: this.#digest,
-      state: this.rolledBack ? 'rolled-back' : 'applied',
+      state: this.rolledBack || this.#refused !== null ? 'rolled-back' : 'applied',
       step: 'idle',
       leaf: {
         fingerprint: hex(`${this.name} ${this.leaf.issuer}`),
@@ -106,7 +115,11 @@ export class SimulatedAgent {
         since: formatInstant(0),
       })),
       clockOffsetMs: 0,
-      lastError: null,
+      clockBoundMs: 0,
+      lastError:
+        this.#refused === null
+          ? null
+          : { code: 'ERR_RELOAD_REFUSED', message: 'no', at: formatInstant(now), version: this.#refused },
       started: formatInstant(0),
       at: formatInstant(now),
       software: 'test',

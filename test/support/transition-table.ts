@@ -13,20 +13,26 @@ import type {
 } from '../../src/rotation/state.ts'
 import { comingEpoch, epochEnd, epochStart } from '../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../src/time.ts'
+import type { Order } from '../../src/wire/requests.ts'
 import { chainOf, client, countedAt } from './live-connections.ts'
 import {
   agentsOf,
   at,
+  bundleIn,
   epochsIn,
   HOUR,
   held,
   leaf,
   MINUTE,
   order,
+  refused,
+  refusing,
   root,
   rootsIn,
   SCHEDULE,
   serversOf,
+  since,
+  tainted,
   unmoved,
   withPayload,
 } from './rotation-world.ts'
@@ -54,6 +60,16 @@ export type EventKind =
   | 'a new root is ordered'
   | 'a new root is ordered and its key is made'
   | 'the key of the newest root is lost'
+  | 'a server puts the new files back'
+  | 'a withdrawal is ordered'
+  | 'a rollback is ordered'
+  | 'it is paused and the next epoch is due'
+  | 'the authority that signs is tainted'
+  | 'the authority that signs is tainted and one agent lags for too long'
+  | 'an old authority is tainted'
+  | 'an old authority was tainted and somebody holds it for too long'
+  | 'a tainted authority left trust and servers take it'
+  | 'a tainted authority left trust and every server refuses it'
 
 export type Expected =
   | { readonly move: Move; readonly phase: Phase }
@@ -92,6 +108,16 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a new root is ordered': { wait: 'root-not-created' },
     'a new root is ordered and its key is made': { move: 'introduce', phase: 'introducing' },
     'the key of the newest root is lost': { wait: 'not-due' },
+    'a server puts the new files back': { wait: 'not-due' },
+    'a withdrawal is ordered': { wait: 'not-due' },
+    'a rollback is ordered': { move: 'rollback', phase: 'converging' },
+    'it is paused and the next epoch is due': { wait: 'paused' },
+    'the authority that signs is tainted': prepared,
+    'the authority that signs is tainted and one agent lags for too long': prepared,
+    'an old authority is tainted': { move: 'taint', phase: 'steady' },
+    'an old authority was tainted and somebody holds it for too long': { move: 'retire', phase: 'steady' },
+    'a tainted authority left trust and servers take it': { wait: 'tainted-still-trusted' },
+    'a tainted authority left trust and every server refuses it': { move: 'distrust', phase: 'steady' },
   },
   distributing: {
     'the bundle is not on the stream yet': notPublished,
@@ -116,6 +142,19 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a new root is ordered': { wait: 'epoch-not-started' },
     'a new root is ordered and its key is made': { wait: 'epoch-not-started' },
     'the key of the newest root is lost': { wait: 'agents-do-not-trust' },
+    'a server puts the new files back': { move: 'withdraw', phase: 'withdrawing' },
+    'a withdrawal is ordered': { move: 'withdraw', phase: 'withdrawing' },
+    'a rollback is ordered': { wait: 'epoch-not-started' },
+    'it is paused and the next epoch is due': { wait: 'paused' },
+    'the authority that signs is tainted': activated,
+    'the authority that signs is tainted and one agent lags for too long': activated,
+    'an old authority is tainted': { move: 'taint', phase: 'distributing' },
+    'an old authority was tainted and somebody holds it for too long': {
+      move: 'retire',
+      phase: 'distributing',
+    },
+    'a tainted authority left trust and servers take it': { wait: 'epoch-not-started' },
+    'a tainted authority left trust and every server refuses it': { wait: 'epoch-not-started' },
   },
   converging: {
     'the bundle is not on the stream yet': notPublished,
@@ -140,6 +179,19 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a new root is ordered': toSteady,
     'a new root is ordered and its key is made': toSteady,
     'the key of the newest root is lost': { wait: 'agents-not-reissued' },
+    'a server puts the new files back': { move: 'rollback', phase: 'converging' },
+    'a withdrawal is ordered': toSteady,
+    'a rollback is ordered': { move: 'rollback', phase: 'converging' },
+    'it is paused and the next epoch is due': toSteady,
+    'the authority that signs is tainted': toSteady,
+    'the authority that signs is tainted and one agent lags for too long': toSteady,
+    'an old authority is tainted': { move: 'taint', phase: 'converging' },
+    'an old authority was tainted and somebody holds it for too long': {
+      move: 'retire',
+      phase: 'converging',
+    },
+    'a tainted authority left trust and servers take it': toSteady,
+    'a tainted authority left trust and every server refuses it': toSteady,
   },
   withdrawing: {
     'the bundle is not on the stream yet': notPublished,
@@ -164,6 +216,19 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a new root is ordered': toSteady,
     'a new root is ordered and its key is made': toSteady,
     'the key of the newest root is lost': { wait: 'agents-still-trust' },
+    'a server puts the new files back': { wait: 'agents-still-trust' },
+    'a withdrawal is ordered': toSteady,
+    'a rollback is ordered': toSteady,
+    'it is paused and the next epoch is due': toSteady,
+    'the authority that signs is tainted': toSteady,
+    'the authority that signs is tainted and one agent lags for too long': toSteady,
+    'an old authority is tainted': { move: 'taint', phase: 'withdrawing' },
+    'an old authority was tainted and somebody holds it for too long': {
+      move: 'retire',
+      phase: 'withdrawing',
+    },
+    'a tainted authority left trust and servers take it': toSteady,
+    'a tainted authority left trust and every server refuses it': toSteady,
   },
   introducing: {
     'the bundle is not on the stream yet': notPublished,
@@ -188,6 +253,19 @@ export const TABLE: Record<Phase, Record<EventKind, Expected>> = {
     'a new root is ordered': toSteady,
     'a new root is ordered and its key is made': toSteady,
     'the key of the newest root is lost': toSteady,
+    'a server puts the new files back': unknownRoot,
+    'a withdrawal is ordered': toSteady,
+    'a rollback is ordered': toSteady,
+    'it is paused and the next epoch is due': toSteady,
+    'the authority that signs is tainted': toSteady,
+    'the authority that signs is tainted and one agent lags for too long': toSteady,
+    'an old authority is tainted': { move: 'taint', phase: 'introducing' },
+    'an old authority was tainted and somebody holds it for too long': {
+      move: 'retire',
+      phase: 'introducing',
+    },
+    'a tainted authority left trust and servers take it': toSteady,
+    'a tainted authority left trust and every server refuses it': toSteady,
   },
 }
 
@@ -290,6 +368,75 @@ export const EVENTS: Record<EventKind, (state: RotationState) => Scene> = {
     now: soon(state),
     seen: { roots: rootsIn(state).slice(0, -1), agents: unmoved(state) },
   }),
+  'a server puts the new files back': (state) => ({
+    now: soon(state),
+    seen: {
+      agents: unmoved(state).map((agent) =>
+        agent.name === 'n1' && agent.status !== null
+          ? { ...agent, status: { ...agent.status, ...refused(state, 'ERR_RELOAD_REFUSED') } }
+          : agent,
+      ),
+    },
+  }),
+  'a withdrawal is ordered': (state) => ({ now: soon(state), state: given(state, 'withdraw') }),
+  'a rollback is ordered': (state) => ({ now: soon(state), state: given(state, 'rollback') }),
+  'it is paused and the next epoch is due': (state) => ({
+    now: nextEpochStart(state) - (state.phase === 'steady' ? MINUTE : 0),
+    state: { ...state, paused: { by: 'alice', reason: 'a freeze', at: soon(state) } },
+  }),
+  'the authority that signs is tainted': (state) => ({
+    now: soon(state),
+    state: tainted(state, state.active, soon(state)),
+    seen: { held: allKeys(state, soon(state)) },
+  }),
+  'the authority that signs is tainted and one agent lags for too long': (state) => ({
+    now: soon(state) + MINUTE,
+    state: tainted(state, state.active, soon(state)),
+    seen: { agents: lagging(state), held: allKeys(state, soon(state)) },
+  }),
+  'an old authority is tainted': (state) => ({
+    now: soon(state),
+    state: tainted(state, oldest(state), soon(state)),
+    seen: { agents: lagging(state) },
+  }),
+  'an old authority was tainted and somebody holds it for too long': (state) => ({
+    now: soon(state) + MINUTE,
+    state: alreadyMarked(tainted(state, oldest(state), soon(state))),
+    seen: { agents: lagging(state) },
+  }),
+  'a tainted authority left trust and servers take it': (state) => ({
+    now: soon(state) + MINUTE,
+    state: distrusted(state),
+    seen: { held: allKeys(state, soon(state)) },
+  }),
+  'a tainted authority left trust and every server refuses it': (state) => {
+    const now = soon(state) + MINUTE
+    const servers =
+      state.phase === 'steady'
+        ? { servers: refusing(state, oldest(state), { since: soon(state), at: now }) }
+        : {}
+    return { now, state: distrusted(state), seen: { held: allKeys(state, soon(state)), ...servers } }
+  },
+}
+
+const oldest = (state: RotationState): number => Math.min(...epochsIn(state))
+
+const given = (state: RotationState, kind: Order['kind']): RotationState => ({
+  ...state,
+  order: order(false, soon(state), kind),
+})
+
+const alreadyMarked = (state: RotationState): RotationState =>
+  withPayload(state, {
+    authorities: bundleIn(state).authorities.map((authority) =>
+      state.tainted[authority.epoch] === undefined ? authority : { ...authority, status: 'tainted' },
+    ),
+  })
+
+/** The oldest authority was tainted and has left with the version of this phase. */
+const distrusted = (state: RotationState): RotationState => {
+  const removed = { at: state.since, version: state.phaseVersion, cutOff: [] }
+  return since(tainted(state, oldest(state), state.since, { removed }), oldest(state) + 1)
 }
 
 /** The lead before the oldest authority ends, while the phase waits for its agents and no rotation comes between. */

@@ -44,6 +44,13 @@ test('a long wait looks at its clock now and then: a machine that slept wakes so
   await waiting
 })
 
+test('a clock that is set back makes no wait longer', async () => {
+  let now = 1_000_000
+  const waiting = sleep(5, undefined, { now: () => now })
+  now -= 3_600_000
+  await waiting
+})
+
 test('a bell that rang before anybody waited is not lost, and one ring wakes once', async () => {
   const bell = new Bell()
   const { signal } = new AbortController()

@@ -2,11 +2,12 @@
  * An issuer of the simulation: the steps of `issuer/loop.ts` and of the answers to agents, each across the network,
  * around the real decisions (`advance`, `applyOrder`, `takeTurn`) and the real signature of a bundle.
  */
-import { NO_TURN, takeTurn, turnTime } from '../../../issuer/turns.ts'
+import { NO_TURN, type TurnFacts, takeTurn, turnTime } from '../../../issuer/turns.ts'
 import { Bell } from '../../../src/bell.ts'
 import { signBundle } from '../../../src/bundle/envelope.ts'
 import { RotorError } from '../../../src/errors.ts'
 import type { advance } from '../../../src/rotation/advance.ts'
+import { toleratesFailure } from '../../../src/rotation/budget.ts'
 import { applyOrder } from '../../../src/rotation/orders.ts'
 import {
   type Decision,
@@ -81,6 +82,8 @@ export class IssuerMachine {
   #proofsFor = ''
   /** The bundle in force, as this issuer read or wrote it last. */
   #bundle: BundlePayload | null = null
+  /** What the last turn was decided by. */
+  #judged: { readonly state: RotationState; readonly seen: Observations } | null = null
 
   constructor(name: string, parts: IssuerParts) {
     this.name = name
@@ -102,6 +105,7 @@ export class IssuerMachine {
     this.#stale = true
     this.#proofs = new Map()
     this.#bundle = null
+    this.#judged = null
     this.#p.timeline.in(0, process, 'the issuer starts', () => void this.#run(process))
   }
 
@@ -157,6 +161,7 @@ export class IssuerMachine {
       this.#stale = false
     }
     const look = this.#observe(stored.state, published.version)
+    this.#judged = { state: stored.state, seen: look }
     const decision = this.#decide(() => decide(stored.state, look, policy, this.clock.now()), stored)
     watching.decided(decision)
     if (decision.kind === 'move') {
@@ -223,13 +228,17 @@ export class IssuerMachine {
       held,
       roots: [keys.heldRoot],
       signedBy: Object.fromEntries(authorities.map(({ sha256 }) => [sha256, keys.heldRoot.sha256])),
-      agents: this.#p.agents.map(({ name }) => ({ name, status: this.#statuses.get(name)?.status ?? null })),
+      agents: this.#observedAgents(),
       servers: this.#servers().map(({ name }) => ({
         name,
         agent: name,
         listeners: [{ kind: 'client', address: `${name}:4222`, proof: this.#proofs.get(name) ?? null }],
       })),
     }
+  }
+
+  #observedAgents(): Observations['agents'] {
+    return this.#p.agents.map(({ name }) => ({ name, status: this.#statuses.get(name)?.status ?? null }))
   }
 
   async #perform(
@@ -324,20 +333,12 @@ export class IssuerMachine {
 
   /** As `issuer/turns.ts`: the record is changed by compare-and-set, an acquire waits a little. */
   async turn(process: SimulatedProcess, request: TurnRequest): Promise<TurnAnswer> {
-    const { network, broker, schedule } = this.#p
+    const { network, broker } = this.#p
     const deadline = this.clock.now() + LOOK_AGAIN
     for (;;) {
       const stored = await network.ask(process, 'turn', ASK, () => broker.read(TURN))
-      const outcome = takeTurn(stored === null ? NO_TURN : JSON.parse(stored.text), request, {
-        now: this.clock.now(),
-        turnTime: turnTime(schedule.epochDuration),
-        hasEnded: ({ agent, version }) => {
-          const status = this.#statuses.get(agent)?.status
-          if (status === undefined || status.state === 'applying') return false
-          const back = status.state === 'rolled-back' && status.lastError?.version === version
-          return status.version >= version || back
-        },
-      })
+      const record = stored === null ? NO_TURN : JSON.parse(stored.text)
+      const outcome = takeTurn(record, request, this.#turnFacts())
       const serverTime = formatInstant(this.clock.now())
       if ('next' in outcome) {
         try {
@@ -354,9 +355,44 @@ export class IssuerMachine {
     }
   }
 
+  #turnFacts(): TurnFacts {
+    const { policy, schedule } = this.#p
+    const now = this.clock.now()
+    const judged = this.#judged
+    const newest = this.#bundle?.version ?? 0
+    const time = turnTime(schedule.epochDuration)
+    const issuedAt = this.#bundle === null ? now : Date.parse(this.#bundle.issuedAt)
+    return {
+      now,
+      newest,
+      turnTime: time,
+      canaryUntil: (version) => (version > newest ? now : issuedAt) + time,
+      tolerates: (agent) =>
+        judged !== null && toleratesFailure(judged.state, judged.seen, policy, now, agent),
+      confirms: ({ agent }) => {
+        if (judged?.state.phase !== 'distributing') return judged !== null
+        return this.#proofs.get(agent)?.accepts.includes(judged.state.next) === true
+      },
+      hasEnded: ({ agent, version }) => {
+        const status = this.#statuses.get(agent)?.status
+        if (status === undefined || status.state === 'applying') return false
+        const back = status.state === 'rolled-back' && status.lastError?.version === version
+        return status.version >= version || back
+      },
+    }
+  }
+
   async order(process: SimulatedProcess, order: Order): Promise<void> {
     const stored = await this.#state(process)
-    await this.#write(process, applyOrder(stored.state, order, this.clock.now()), stored, null)
+    await this.#write(
+      process,
+      applyOrder(stored.state, order, this.clock.now(), {
+        held: this.#p.keys.list(),
+        agents: this.#observedAgents(),
+      }),
+      stored,
+      null,
+    )
     this.#bell.ring()
   }
 }

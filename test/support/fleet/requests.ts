@@ -1,6 +1,6 @@
 /** Requests of agents on their way: to one of the issuers, and back. */
 import { RotorError } from '../../../src/errors.ts'
-import type { Duration } from '../../../src/time.ts'
+import { type Duration, formatInstant } from '../../../src/time.ts'
 import { decodeRecord, encodeRecord } from '../../../src/wire/record.ts'
 import { turnRequest } from '../../../src/wire/requests.ts'
 import type { Random } from '../random.ts'
@@ -65,6 +65,7 @@ export class Requests implements Answering {
     data: string | Uint8Array,
   ): Promise<object> {
     const [, , kind, agent = ''] = subject.split('.')
+    if (kind === 'time') return { v: 1, serverTime: formatInstant(issuer.clock.now()) }
     if (kind === 'sign') return issuer.sign(agent, Buffer.from(data).toString())
     return await issuer.turn(process, decodeRecord(turnRequest, data, subject))
   }

@@ -17,18 +17,11 @@ const HOUR = 3_600_000
 const now = Date.now()
 const window = { notBefore: now - HOUR, notAfter: now + HOUR }
 
-/** A store that knows one root at a time: the newest. */
-class OneRoot extends EmbeddedAuthority {
-  override prepare(epoch: number, given: typeof window) {
-    return super.prepare(epoch, given)
-  }
-}
-
-test('an authority under another root than the bundle names does not stay in the key store', async (t) => {
+test('an authority that somebody made under another root is not taken, and not deleted: a bundle may have it', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'rotor-effects-'))
   t.after(() => rm(dir, { recursive: true, force: true }))
   await createRoot({ domain: 'test', dir, ...window })
-  const authority = new OneRoot({ domain: 'test', dir })
+  const authority = new EmbeddedAuthority({ domain: 'test', dir })
   const names = domainNames('test')
   const options = { names, authority, clock: systemClock, logger: silentLogger }
   const prober = new Prober({ ...options, agents: () => [], spiffeId: names.spiffeId('issuer') })
@@ -37,6 +30,8 @@ test('an authority under another root than the bundle names does not stay in the
     signers: [],
     history: new FileHistory(join(dir, 'bundles')),
     prober,
+    lease: { assertLeads: () => {} },
+    onEvent: () => {},
   })
 
   const [old] = await authority.rootStore.held()
@@ -48,10 +43,12 @@ test('an authority under another root than the bundle names does not stay in the
   assert.equal((await authority.list()).length, 1)
   await authority.delete(7)
 
+  // as another issuer does, which knows more
   await effects.make({ kind: 'create-root', number: 2, ...window, cross: null }, state)
+  const made = await authority.prepare(7, window)
   await assert.rejects(create(), {
     code: 'ERR_AUTHORITY_MISSING',
     message: /a new root is introduced by `rotor root rotate` before it signs/,
   })
-  assert.deepEqual(await authority.list(), [])
+  assert.deepEqual(await authority.list(), [made])
 })

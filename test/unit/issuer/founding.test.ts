@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -35,6 +35,39 @@ test('a domain is founded with the kind of key and the join endpoint that were a
     await assert.rejects(found(plan(join(dir, 'bad'), { join: 'nowhere' })), {
       code: 'ERR_CONFIG_INVALID',
       message: /join: expected "host:port"/,
+    })
+  } finally {
+    await rm(dir, { recursive: true })
+  }
+})
+
+test('several issuers are founded with an identity each, and only on an encrypted key store', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'rotor-founding-'))
+  try {
+    const issuers = ['issuer-a', 'issuer-b']
+    await assert.rejects(found(plan(join(dir, 'open'), { issuers })), {
+      code: 'ERR_CONFIG_INVALID',
+      message: /expected a passphrase file, because several issuers share the key store/,
+    })
+    const passphraseFile = join(dir, 'passphrase')
+    await writeFile(passphraseFile, 'secret', { mode: 0o600 })
+    const { issuerConfig, agentConfigs } = await found(plan(join(dir, 'prod'), { issuers, passphraseFile }))
+    for (const name of issuers) {
+      assert.equal((await readIssuerConfig(issuerConfig, name)).name, name)
+      const { agent, role, identity } = await readAgentConfig(agentConfigs[name] ?? '')
+      assert.deepEqual([agent, role], [name, 'issuer'])
+      assert.deepEqual((await readIdentity(identity)).leaf.names.uri, [`spiffe://prod/${name}`])
+    }
+    assert.equal((await readIssuerConfig(issuerConfig)).name, 'issuer-a')
+    await assert.rejects(readIssuerConfig(issuerConfig, 'orders'), {
+      message: /agents\.orders\.role: expected issuer/,
+    })
+    const config = JSON.parse(await readFile(issuerConfig, 'utf8'))
+    delete config.passphraseFile
+    await writeFile(issuerConfig, JSON.stringify({ ...config, lease: '10ms' }))
+    await assert.rejects(readIssuerConfig(issuerConfig), {
+      code: 'ERR_CONFIG_INVALID',
+      message: /passphraseFile: expected one.*issuer-a, issuer-b.*lease: expected 1s to 10m/,
     })
   } finally {
     await rm(dir, { recursive: true })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { NO_TURN, type TurnRecord, takeTurn, turnTime } from '../../../issuer/turns.ts'
+import { NO_TURN, type TurnFacts, type TurnRecord, takeTurn, turnTime } from '../../../issuer/turns.ts'
 import type { TurnRequest } from '../../../src/wire/requests.ts'
 
 const acquire = (agent: string, version = 5): TurnRequest => ({ v: 1, agent, version, op: 'acquire' })
@@ -13,7 +13,16 @@ const release = (agent: string, outcome: 'applied' | 'rolled-back', version = 5)
   outcome,
 })
 
-const facts = (now: number, ended = false) => ({ now, turnTime: 20_000, hasEnded: () => ended })
+const facts = (now: number, ended = false, change: Partial<TurnFacts> = {}): TurnFacts => ({
+  now,
+  turnTime: 20_000,
+  hasEnded: () => ended,
+  tolerates: () => false,
+  confirms: () => true,
+  canaryUntil: () => 0,
+  newest: 0,
+  ...change,
+})
 
 function after(record: TurnRecord, request: TurnRequest, now = 0): TurnRecord {
   const outcome = takeTurn(record, request, facts(now))
@@ -42,7 +51,7 @@ test('a holder that does not come back loses it', () => {
 test('a release that got lost does not block the others: the status of the holder shows that it is done', () => {
   const held = after(NO_TURN, acquire('nats-1'))
   assert.deepEqual(takeTurn(held, acquire('nats-2'), facts(1, true)), {
-    next: { v: 1, holder: { agent: 'nats-2', version: 5 }, until: 20_001, failed: null },
+    next: { ...NO_TURN, holder: { agent: 'nats-2', version: 5 }, until: 20_001 },
   })
 })
 
@@ -58,6 +67,48 @@ test('nobody starts a version that the canary had to put back, except the canary
   })
   const again = after(failed, acquire('nats-1'))
   assert.equal(after(after(again, release('nats-1', 'applied')), acquire('nats-2')).holder?.agent, 'nats-2')
+})
+
+const follow = (agent: string, version = 5): TurnRequest => ({ v: 1, agent, version, op: 'follow' })
+
+test('nobody follows before the first server has proven a version, and everybody when none is expected', () => {
+  const waits = facts(1, false, { canaryUntil: () => 10 })
+  const refused = { refused: 'no server has proven version 5 yet', final: false }
+  assert.deepEqual(takeTurn(NO_TURN, follow('orders'), waits), refused)
+  const held = after(NO_TURN, acquire('nats-1'))
+  assert.deepEqual(takeTurn(held, follow('orders'), waits), refused)
+  const proven = after(held, release('nats-1', 'applied'))
+  assert.deepEqual(takeTurn(proven, follow('orders'), waits), { next: proven })
+  assert.deepEqual(takeTurn(NO_TURN, follow('orders'), { ...waits, now: 10 }), { next: NO_TURN })
+})
+
+test('nobody follows a server that had to put the version back, and another server only within the budget', () => {
+  const failed = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'rolled-back'))
+  const refused = { refused: 'nats-1 had to put version 5 back', final: true }
+  assert.deepEqual(takeTurn(failed, follow('orders'), facts(1)), refused)
+  const tolerant = facts(1, false, { tolerates: (agent) => agent === 'nats-1' })
+  assert.ok('next' in takeTurn(failed, acquire('nats-2'), tolerant))
+})
+
+test('the others wait until the issuer has seen by itself that the first server takes it, for one turn at most', () => {
+  const proven = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'applied'))
+  const looks = facts(1, false, { confirms: () => false })
+  const refused = { refused: 'nats-1, the first server, is looked at', final: false }
+  for (const request of [acquire('nats-2'), follow('orders')]) {
+    assert.deepEqual(takeTurn(proven, request, looks), refused)
+    assert.ok('next' in takeTurn(proven, request, { ...looks, now: 20_000 }))
+  }
+  assert.ok('next' in takeTurn(proven, acquire('nats-1'), looks), 'it asks again after a crash')
+})
+
+test('who still waits with a version that was replaced, or taken back, gets no turn with it', () => {
+  const proven = after(after(NO_TURN, acquire('nats-1')), release('nats-1', 'applied'))
+  for (const request of [acquire('nats-2'), follow('orders')]) {
+    assert.deepEqual(takeTurn(proven, request, facts(1, false, { newest: 6 })), {
+      refused: 'version 6 has replaced version 5',
+      final: true,
+    })
+  }
 })
 
 test('a newer version is a new chance', () => {

@@ -51,7 +51,7 @@ test('holds for a listener that still serves the old leaf, and dials it again', 
     listeners: [{ kind: 'cluster', address: 'n1:6222', proof }],
   })
   const decision = expectWait(decide(state, at(105, 1), { servers }), 'servers-not-reissued')
-  assert.deepEqual(decision.effects, [{ kind: 'probe-servers', epoch: 105 }])
+  assert.deepEqual(decision.effects, [{ kind: 'probe-servers', epoch: 105, servers: ['n1'] }])
   assert.equal(
     decision.waitingFor[0]?.missing,
     'cluster listener n1:6222: serves a leaf of epoch 104, not 105',

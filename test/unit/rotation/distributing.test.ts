@@ -89,8 +89,14 @@ test('holds for an agent whose clock is off by more than the lead', () => {
   assert.deepEqual(missingOf(state, { orders: { clockOffsetMs: -400_000 } }), [
     'orders: ERR_CLOCK_SKEW: its clock is off by -6m40s, the lead is 5m',
   ])
-  for (const clockOffsetMs of [299_999, null]) {
-    expectMove(decide(state, at(105), { agents: agentsOf(state, { orders: { clockOffsetMs } }) }), 'activate')
+  for (const [clockOffsetMs, clockBoundMs] of [
+    [299_999, 0],
+    // so uncertain that it may be closer
+    [300_999, 1_000],
+    [null, 0],
+  ] as const) {
+    const agents = agentsOf(state, { orders: { clockOffsetMs, clockBoundMs } })
+    expectMove(decide(state, at(105), { agents }), 'activate')
   }
 })
 
@@ -107,7 +113,7 @@ test('asks for handshakes with a leaf of the next authority before the epoch sta
     listeners: [{ kind: 'client', address: '127.0.0.1:4222', proof: null }],
   })
   const decision = expectWait(decide(state, at(104, 56), { servers }), 'servers-not-proven')
-  assert.deepEqual(decision.effects, [{ kind: 'probe-servers', epoch: 105 }])
+  assert.deepEqual(decision.effects, [{ kind: 'probe-servers', epoch: 105, servers: ['n1'] }])
   assert.deepEqual(decision.waitingFor, [
     { name: 'n1', kind: 'server', missing: 'client listener 127.0.0.1:4222: no handshake was made' },
   ])
@@ -157,7 +163,7 @@ test('dials no server whose own agent is not done, but the others', () => {
   const ordersLate = agentsOf(state, { orders: { version: 1 } })
   assert.deepEqual(decide(state, at(105), { servers: unproven, agents: n1Late }).effects, [])
   assert.deepEqual(decide(state, at(105), { servers: unproven, agents: ordersLate }).effects, [
-    { kind: 'probe-servers', epoch: 105 },
+    { kind: 'probe-servers', epoch: 105, servers: ['n1'] },
   ])
 })
 
