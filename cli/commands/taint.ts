@@ -119,7 +119,8 @@ function stepsOf(epoch: number): Step[] {
     {
       step: 'proven',
       reached: (now) => !trusted(now) && tainted(now) === undefined,
-      words: () => 'no node trusts it, and every listener refuses a certificate of it',
+      words: () =>
+        'no node trusts it, every listener refuses a certificate of it, and no connection stands on it',
     },
   ]
 }

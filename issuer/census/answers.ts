@@ -1,6 +1,7 @@
 /** What the monitoring answers of nats-server say of a connection: CONNZ, ROUTEZ, GATEWAYZ and LEAFZ of 2.9 to 2.15. */
 import { z } from 'zod'
 import type { LiveConnection } from '../../src/rotation/census.ts'
+import type { Duration } from '../../src/time.ts'
 
 /** A client chooses its name: it is shown, so it is cut. */
 const MAX_TEXT = 200
@@ -38,8 +39,11 @@ const connection = z.object({
   tls_peer_certs: list(z.object({ cert_sha256: z.string().max(64).optional() })),
 })
 
-export const connz = z.object({ connections: list(connection) })
+/** What time it is there: starts are told by that clock. */
+const told = { now: instant }
+export const connz = z.object({ ...told, connections: list(connection) })
 export const routez = z.object({
+  ...told,
   routes: list(
     z.object({
       rid: z.int(),
@@ -53,17 +57,19 @@ export const routez = z.object({
 })
 const gateway = z.object({ connection: connection.nullish() })
 export const gatewayz = z.object({
+  ...told,
   outbound_gateways: record(gateway),
   inbound_gateways: record(list(gateway)),
 })
 /** No start time in any version, and no name in 2.9. */
 export const leafz = z.object({
+  ...told,
   leafs: list(
     z.object({ id: z.int().default(0), name: text, ip: text, port: z.int().default(0), start: instant }),
   ),
 })
 
-type Server = { readonly id: string; readonly name: string }
+type Server = { readonly id: string; readonly name: string; readonly offset: Duration }
 const at = ({ ip, port }: { ip: string; port: number }): string => `${ip}:${port}`
 
 export const clientOf = (server: Server, c: z.infer<typeof connection>): LiveConnection => ({
@@ -76,6 +82,7 @@ export const clientOf = (server: Server, c: z.infer<typeof connection>): LiveCon
   user: c.authorized_user,
   address: at(c),
   start: c.start,
+  offset: server.offset,
   tls: c.tls_version !== undefined,
   certificates: c.tls_peer_certs.flatMap(({ cert_sha256 }) => cert_sha256 ?? []),
 })
@@ -98,6 +105,7 @@ const link = (
   user: '',
   address: at(where),
   start: where.start,
+  offset: server.offset,
   tls: true,
   certificates: [],
 })

@@ -3,18 +3,21 @@
  * authority; and, where the policy says so, asks those to move whom nobody of ours moves.
  */
 import type { NatsConnection } from '@nats-io/transport-node'
+import PQueue from 'p-queue'
 import { Bell } from '../../src/bell.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Link } from '../../src/nats/link.ts'
-import { askServer, hasControlRequests } from '../../src/nats/server-info.ts'
-import { observed, placeAll } from '../../src/rotation/census.ts'
+import { hasControlRequests } from '../../src/nats/server-info.ts'
+import { type LiveConnection, observed, placeAll } from '../../src/rotation/census.ts'
 import type { ObservedConnections, RotationState } from '../../src/rotation/state.ts'
-import { keyOf, type Step, type StrangerPolicy, strangerSteps } from '../../src/rotation/strangers.ts'
+import { keyOf, type StrangerPolicy, strangerSteps } from '../../src/rotation/strangers.ts'
+import type { Epoch } from '../../src/schedule.ts'
 import { Backoff } from '../../src/tasks.ts'
 import { type Clock, type Duration, type Instant, sleep } from '../../src/time.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
+import { askToMove } from './asking.ts'
 import { countConnections, type ServerCount } from './count.ts'
 import { knownOf, Leaves } from './known.ts'
 
@@ -37,9 +40,10 @@ const AT_MOST: Duration = 30_000
 const SHARE = 1 / 10
 /** A count that is not complete is made again; one that stays so for this long is believed. Servers do restart. */
 const BELIEVED_AFTER: Duration = 30_000
-const ASK_TIMEOUT: Duration = 2_000
 /** Hints a second; a client that hears one dials anew. */
 const HINTS_PER_SECOND = 10
+/** Connections of a stolen authority that are ended at the same time. */
+const KICKS_AT_ONCE = 16
 
 const NOTHING: ServerCount = { at: 0, connections: [], problem: null, servers: [], took: 0 }
 
@@ -48,6 +52,8 @@ export class Census {
   readonly #leaves = new Leaves()
   readonly #bell = new Bell()
   readonly #hinted = new Map<string, Instant>()
+  /** When the connections of a tainted authority were ended. */
+  readonly #cleared = new Map<Epoch, Instant>()
   /** The last one that was complete, or is believed not to become it. */
   #count = NOTHING
   #failingSince: Instant | null = null
@@ -96,17 +102,46 @@ export class Census {
     }
   }
 
+  /**
+   * Ends what stands on an authority that left trust, or may, and counts again: who is there still can not be ended, or
+   * needs longer. Our own connection stays, it is on the leaf of our identity. For when no server takes a leaf of it any more.
+   */
+  async kick(nc: NatsConnection, epoch: Epoch, signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#options
+    const at = clock.now()
+    if (this.#state === null || !(await this.#again(nc))) return
+    const own = ownKey(nc)
+    const standing = placeAll(this.#count.connections, this.#known(this.#state)).filter(
+      ({ connection, epochs }) =>
+        epochs.includes(epoch) && isEndable(connection) && keyOf(connection) !== own,
+    )
+    const queue = new PQueue({ concurrency: KICKS_AT_ONCE })
+    await queue.addAll(
+      standing.map(({ connection }) => async () => {
+        signal.throwIfAborted()
+        await askToMove(nc, { kind: 'KICK', connection, epoch }, logger)
+      }),
+    )
+    this.#cleared.set(epoch, at)
+    this.#told = null
+    if (standing.length > 0) await this.#again(nc)
+  }
+
   #inDoubt(): boolean {
     return this.#failingSince !== null && this.#options.clock.now() - this.#failingSince < BELIEVED_AFTER
   }
 
-  async #again(nc: NatsConnection): Promise<void> {
+  /** False when not all could be counted, and that is not believed yet. */
+  async #again(nc: NatsConnection): Promise<boolean> {
     const { agents, clock, logger, counted } = this.#options
     const expected = agents().flatMap(({ name, role }) => (role === 'server' ? [name] : []))
     const now = clock.now()
     const count = await countConnections(nc, { expected, now })
     this.#failingSince = count.problem === null ? null : (this.#failingSince ?? now)
-    if (this.#inDoubt()) return logger.debug({ err: count.problem }, 'not all connections were counted yet')
+    if (this.#inDoubt()) {
+      logger.debug({ err: count.problem }, 'not all connections were counted yet')
+      return false
+    }
     if (count.problem !== null && count.problem !== this.#count.problem) {
       logger.warn(
         { code: 'ERR_NATS_UNAVAILABLE', err: count.problem },
@@ -115,12 +150,16 @@ export class Census {
     }
     this.#count = count
     counted()
+    return true
   }
 
   #known(state: RotationState) {
     const { names, agents, statuses } = this.#options
     const { servers } = this.#count
-    return knownOf({ names, state, statuses: statuses(), agents: agents(), servers }, this.#leaves)
+    for (const epoch of this.#cleared.keys())
+      if (state.tainted[epoch] === undefined) this.#cleared.delete(epoch)
+    const domain = { names, state, statuses: statuses(), agents: agents(), servers, cleared: this.#cleared }
+    return knownOf(domain, this.#leaves)
   }
 
   /** As many steps as fit between two counts. */
@@ -132,7 +171,7 @@ export class Census {
     for (const key of this.#hinted.keys()) if (!alive.has(key)) this.#hinted.delete(key)
     const known = this.#known(this.#state)
     const able = new Set(servers.filter(({ version }) => hasControlRequests(version)).map(({ id }) => id))
-    const own = keyOf({ serverId: nc.info?.server_id ?? '', cid: nc.info?.client_id ?? -1 })
+    const own = ownKey(nc)
     const steps = strangerSteps(
       placeAll(connections, known),
       known,
@@ -143,32 +182,19 @@ export class Census {
     const end = clock.now() + EVERY
     for (const step of steps) {
       const rate = step.kind === 'LDM' ? HINTS_PER_SECOND : (policy.kick?.perSecond ?? 1)
-      await this.#ask(nc, step)
+      await askToMove(nc, step, this.#options.logger)
       if (step.kind === 'LDM') this.#hinted.set(keyOf(step.connection), clock.now())
       await sleep(1000 / rate, signal)
       if (clock.now() >= end) return
     }
   }
-
-  /** One that is gone already is as it should be. */
-  async #ask(nc: NatsConnection, { kind, connection, epoch }: Step): Promise<void> {
-    const { serverId, server, cid, name, user, address } = connection
-    const about = { server, cid, name, user, address, epoch }
-    try {
-      const reply = await askServer(nc, serverId, kind, { cid }, ASK_TIMEOUT)
-      const refused = reply === null ? 'nobody answers' : reply.error?.description
-      this.#options.logger.info(
-        { ...about, asked: kind, ...(refused === undefined ? {} : { refused }) },
-        'a connection on an old authority was asked to move',
-      )
-    } catch (cause) {
-      this.#options.logger.warn(
-        { ...about, asked: kind, ...codeOf(cause) },
-        'a connection on an old authority could not be asked to move',
-      )
-    }
-  }
 }
+
+const ownKey = ({ info }: NatsConnection): string =>
+  keyOf({ serverId: info?.server_id ?? '', cid: info?.client_id ?? -1 })
+
+/** A server ends clients and leaf nodes on request; routes and gateways come back by themselves. */
+const isEndable = ({ kind }: LiveConnection): boolean => kind === 'client' || kind === 'leafnode'
 
 function codeOf(cause: unknown): { code: string; err: string } {
   const { code, message } = RotorError.from(cause)

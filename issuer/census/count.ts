@@ -66,28 +66,43 @@ interface One {
 
 async function countOne(nc: NatsConnection, server: DiscoveredServer, options: CountOptions): Promise<One> {
   const { page = 256, max = 100_000, timeout = 2000 } = options
-  const ask = async <T extends z.ZodType>(what: string, schema: T, question: object): Promise<z.infer<T>> => {
+  const began = performance.now()
+  /** The answer, and the server with what its clock was behind ours when it was asked. */
+  const ask = async <T extends z.ZodType<{ now: Instant | null }>>(
+    what: string,
+    schema: T,
+    question: object,
+  ): Promise<{
+    readonly data: z.infer<T>
+    readonly at: DiscoveredServer & { readonly offset: Duration }
+  }> => {
+    const asked = options.now + performance.now() - began
     const reply = await askServer(nc, server.id, what, question, timeout)
     if (reply === null) throw new RotorError('ERR_NATS_UNAVAILABLE', `${what}: nobody answers`)
     if (reply.error !== undefined)
       throw new RotorError('ERR_NATS_UNAVAILABLE', `${what}: ${reply.error.description}`)
     const parsed = schema.safeParse(reply.data)
-    if (parsed.success) return parsed.data
+    if (parsed.success) {
+      const { now } = parsed.data
+      return { data: parsed.data, at: { ...server, offset: now === null ? 0 : asked - now } }
+    }
     throw new RotorError('ERR_RECORD_INVALID', `${what}: ${describeIssues(parsed.error)}`)
   }
   const parts: readonly (() => Promise<One>)[] = [
     async () => {
       const { found, complete } = await readAll(
-        async (offset, limit) =>
-          (await ask('CONNZ', connz, { auth: true, sort: 'cid', offset, limit })).connections,
+        async (offset, limit) => {
+          const { data, at } = await ask('CONNZ', connz, { auth: true, sort: 'cid', offset, limit })
+          return data.connections.map((one) => clientOf(at, one))
+        },
         { page, max },
       )
       const problems = complete ? [] : [`${server.name}: more than ${max} connections, or no end of the list`]
-      return { connections: found.map((one) => clientOf(server, one)), problems }
+      return { connections: found, problems }
     },
-    async () => told(routesOf(server, await ask('ROUTEZ', routez, {}))),
-    async () => told(gatewaysOf(server, await ask('GATEWAYZ', gatewayz, {}))),
-    async () => told(leafnodesOf(server, await ask('LEAFZ', leafz, {}))),
+    async () => told(routesOf, await ask('ROUTEZ', routez, {})),
+    async () => told(gatewaysOf, await ask('GATEWAYZ', gatewayz, {})),
+    async () => told(leafnodesOf, await ask('LEAFZ', leafz, {})),
   ]
   const all = await Promise.all(
     parts.map((part) =>
@@ -100,6 +115,9 @@ async function countOne(nc: NatsConnection, server: DiscoveredServer, options: C
   }
 }
 
-const told = (connections: readonly LiveConnection[]): One => ({ connections, problems: [] })
+const told = <S, T>(
+  read: (server: S, data: T) => LiveConnection[],
+  { at, data }: { readonly at: S; readonly data: T },
+): One => ({ connections: read(at, data), problems: [] })
 
 const inWords = (cause: unknown): string => RotorError.from(cause, 'ERR_NATS_UNAVAILABLE').message

@@ -41,10 +41,14 @@ export interface Domain {
   readonly agents: readonly { readonly name: string; readonly role: string }[]
   /** Those that answered. */
   readonly servers: readonly { readonly id: string; readonly name: string }[]
+  readonly cleared?: Known['cleared']
 }
 
 /** A server is taken for the one of the agent with its name. */
-export function knownOf({ names, state, statuses, agents, servers }: Domain, leaves: Leaves): Known {
+export function knownOf(
+  { names, state, statuses, agents, servers, cleared = new Map() }: Domain,
+  leaves: Leaves,
+): Known {
   leaves.learn(statuses)
   const byUser = new Map<string, AgentStatus>(
     statuses.flatMap((status) => [
@@ -57,6 +61,7 @@ export function knownOf({ names, state, statuses, agents, servers }: Domain, lea
   return {
     state,
     leaves: leaves.epochs,
+    cleared,
     agentOf: (user) => byUser.get(user),
     hasAgent: (server) => named.has(server) || ids.has(server),
   }

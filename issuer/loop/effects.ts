@@ -4,7 +4,6 @@ import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Effect, RotationState } from '../../src/rotation/state.ts'
-import type { Epoch } from '../../src/schedule.ts'
 import type { Clock } from '../../src/time.ts'
 import { parseCertificate } from '../../src/trust/certificate.ts'
 import { assertIssuedBy } from '../../src/trust/chain.ts'
@@ -12,6 +11,7 @@ import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import { decodeRecord } from '../../src/wire/record.ts'
 import type { Authority } from '../authority/authority.ts'
+import type { Census } from '../census/census.ts'
 import type { BundleHistory } from '../history/history.ts'
 import { keepFrom } from '../history/keep.ts'
 import type { Lease } from '../lease/lease.ts'
@@ -20,20 +20,13 @@ import type { Prober } from '../prober.ts'
 import { publishBundle } from '../store.ts'
 import type { IssuerEvent } from './events.ts'
 
-/** Live connections at the servers. */
-export interface Connections {
-  /** Ends those that stand on a leaf of this authority: a server never looks again at one it has taken. */
-  kick(epoch: Epoch, signal: AbortSignal): Promise<void>
-}
-
 export interface EffectsOptions {
   readonly names: DomainNames
   readonly authority: Authority
   readonly signers: readonly Signer[]
   readonly history: BundleHistory
   readonly prober: Prober
-  /** @default nobody ends a connection; those of agents are counted in their status */
-  readonly connections?: Connections
+  readonly census: Pick<Census, 'kick'>
   readonly lease: Pick<Lease, 'assertLeads'>
   readonly clock: Clock
   readonly logger: Logger
@@ -89,7 +82,7 @@ export class Effects {
   }
 
   async #perform(effect: Effect, scene: Scene): Promise<void> {
-    const { authority, prober, connections, logger } = this.#options
+    const { authority, prober, census, logger } = this.#options
     switch (effect.kind) {
       case 'create-authority':
       case 'create-root':
@@ -102,8 +95,10 @@ export class Effects {
         await prober.probe(effect, payloadOf(scene.state), scene.mark, scene.signal)
         return
       case 'prove-distrust':
-        await connections?.kick(effect.epoch, scene.signal)
         await prober.probe({ ...effect, refusal: true }, payloadOf(scene.state), scene.mark, scene.signal)
+        return
+      case 'kick-connections':
+        await census.kick(scene.nc, effect.epoch, scene.signal)
         return
       case 'delete-authority':
         await authority.delete(effect.epoch)

@@ -53,7 +53,7 @@ export interface LoopOptions {
   /** SPIFFE ID of the leaves that are made to be looked at only: the issuer's own. */
   readonly spiffeId: string
   readonly prober: Prober
-  readonly census: Pick<Census, 'observe'>
+  readonly census: Pick<Census, 'observe' | 'kick'>
   readonly statuses: Statuses
   readonly lease: Lease
   readonly view: StateView
@@ -299,7 +299,8 @@ export class Loop {
 
   #waitFor(decision: Extract<Decision, { kind: 'wait' }>): Duration {
     const probing = decision.effects.some(({ kind }) => kind === 'probe-servers' || kind === 'prove-distrust')
-    if (decision.effects.length > 0 && !probing) return 0
+    const kicking = decision.effects.some(({ kind }) => kind === 'kick-connections')
+    if (decision.effects.length > 0 && !probing && !kicking) return 0
     const until =
       decision.until === null ? LOOK_AGAIN : Math.max(1, decision.until - this.#options.clock.now())
     return Math.min(until, probing ? PROBE_AGAIN : LOOK_AGAIN)

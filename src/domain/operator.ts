@@ -1,9 +1,12 @@
-/** How operator commands reach the domain: with the issuer's identity, on a connection of their own. */
+/**
+ * How operator commands reach the domain: with the issuer's identity, on a connection of their own. A command may last
+ * longer than the leaf it began with, so it follows the identity.
+ */
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { z } from 'zod'
 import { RotorError, type RotorErrorCode } from '../errors.ts'
-import { HeldIdentity } from '../identity/identity.ts'
-import { readIdentity } from '../identity/read.ts'
+import type { Identity } from '../identity/identity.ts'
+import { watchIdentity } from '../identity/watch.ts'
 import { connectWith } from '../nats/connect.ts'
 import { type DomainNames, domainNames, isName } from '../wire/names.ts'
 import { decodeRecord, encodeRecord } from '../wire/record.ts'
@@ -22,7 +25,7 @@ export async function asOperator<T>(
 ): Promise<T> {
   const config = await readIssuerConfig(configFile)
   const names = domainNames(config.domain)
-  const identity = new HeldIdentity(await readIdentity(config.identity))
+  await using identity = await watchIdentity(config.identity)
   const nc = await connectWith({
     servers: config.servers,
     identity,
@@ -38,7 +41,7 @@ export async function asOperator<T>(
 }
 
 /** Whose identity this is: on the machine of another issuer it is not the one that the configuration names. */
-function nameIn(identity: HeldIdentity, names: DomainNames): string | undefined {
+function nameIn(identity: Identity, names: DomainNames): string | undefined {
   const before = names.spiffeId('')
   return identity
     .current()

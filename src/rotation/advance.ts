@@ -133,6 +133,7 @@ function proveDistrust(s: In<'steady'>, open: Distrust): Decision {
   const late = stragglers.filter(({ kind }) => kind === 'agent').map(({ name }) => name)
   const dialled = worthDialling(s, new Set(late), new Set(servers))
   const effects: Effect[] = dialled.length > 0 ? [{ kind: 'prove-distrust', epoch, servers: dialled }] : []
+  if (stragglers.every(({ kind }) => kind === 'connection')) effects.push({ kind: 'kick-connections', epoch })
   const moments = [prepareAt(s), endOf(s, epoch)]
   return maintain(s) ?? wait(s, 'tainted-still-trusted', stragglers, moments, effects)
 }

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { type Epoch, epochEnd, leafLifetime } from '../schedule.ts'
-import { formatInstant, type Instant } from '../time.ts'
+import { type Duration, formatInstant, type Instant } from '../time.ts'
 import { scheduleOf } from '../wire/bundle.ts'
 import type { AgentStatus } from '../wire/status.ts'
 import { bundleOf } from './payloads.ts'
@@ -27,6 +27,8 @@ export interface LiveConnection {
   readonly address: string
   /** By the clock of the server; null where it is not told (LEAFZ). */
   readonly start: Instant | null
+  /** Added to `start` it is by our clock, or a little too early. */
+  readonly offset: Duration
   readonly tls: boolean
   /** SHA-256 of each certificate it showed, leaf first; empty when none, and for connections of servers. */
   readonly certificates: readonly string[]
@@ -48,7 +50,10 @@ export type Evidence = 'leaf' | 'chain' | 'start' | 'agent' | 'plain'
 
 export interface Placed {
   readonly connection: LiveConnection
-  /** Trusted authorities that it stands on, or may stand on when there are several; oldest first. */
+  /**
+   * Authorities that it stands on, or may stand on when there are several, oldest first: trusted ones, and those that were
+   * tainted until nothing stands on them.
+   */
   readonly epochs: readonly Epoch[]
   readonly by: Evidence
 }
@@ -60,6 +65,11 @@ export interface Known {
   readonly leaves: ReadonlyMap<string, Epoch>
   /** The status of the agent whose node logs in as this user. */
   readonly agentOf: (user: string) => AgentStatus | undefined
+  /**
+   * When the connections of an authority that was tainted and left trust were ended: what began later is of another one,
+   * because no server took a leaf of it any more.
+   */
+  readonly cleared: ReadonlyMap<Epoch, Instant>
   /** True for the name of a server that has an agent, and for its id. */
   readonly hasAgent: (server: string) => boolean
 }
@@ -76,7 +86,7 @@ type Schedule = ReturnType<typeof scheduleOf>
 
 /** Places every connection, in the order given. */
 export function placeAll(connections: readonly LiveConnection[], known: Known): Placed[] {
-  const trust = trustOf(known.state)
+  const trust = trustOf(known)
   return connections.map((connection) => ({ connection, ...place(connection, known, trust) }))
 }
 
@@ -84,12 +94,17 @@ interface Trust {
   readonly schedule: Schedule
   readonly epochOf: ReadonlyMap<string, Epoch>
   readonly roots: ReadonlySet<string>
-  /** Authorities that ever signed, oldest first, and the time in which they did. */
+  /** Trusted authorities that ever signed, oldest first, and the time in which they did. */
   readonly signers: readonly { readonly epoch: Epoch; readonly from: Instant; readonly until: Instant }[]
+  /** Tainted ones that left trust, and until when a connection may have been made with a leaf of them. */
+  readonly distrusted: readonly { readonly epoch: Epoch; readonly until: Instant }[]
 }
 
-function trustOf(state: RotationState): Trust {
+function trustOf({ state, cleared }: Known): Trust {
   const bundle = bundleOf(state)
+  const gone = Object.entries(state.tainted).flatMap(([epoch, { sha256, removed }]) =>
+    removed === null ? [] : [{ epoch: Number(epoch), sha256 }],
+  )
   const schedule = scheduleOf(bundle)
   const replacedAt = (epoch: Epoch) => state.replaced[epoch]?.at ?? Number.POSITIVE_INFINITY
   const next = state.phase === 'distributing' ? state.next : null
@@ -99,7 +114,7 @@ function trustOf(state: RotationState): Trust {
     .sort((a, b) => replacedAt(a) - replacedAt(b))
   return {
     schedule,
-    epochOf: new Map(bundle.authorities.map(({ epoch, sha256 }) => [sha256, epoch])),
+    epochOf: new Map([...gone, ...bundle.authorities].map(({ epoch, sha256 }) => [sha256, epoch])),
     roots: new Set(bundle.roots.map(digest)),
     signers: signers.map((epoch, i) => {
       const before = signers[i - 1]
@@ -110,6 +125,7 @@ function trustOf(state: RotationState): Trust {
         until: lastLeafEnds(state, epoch, schedule, epochEnd(schedule, epoch)),
       }
     }),
+    distrusted: gone.map(({ epoch }) => ({ epoch, until: cleared.get(epoch) ?? Number.POSITIVE_INFINITY })),
   }
 }
 
@@ -127,10 +143,13 @@ function place(c: LiveConnection, known: Known, trust: Trust): Pick<Placed, 'epo
   const issued = known.leaves.get(leaf)
   if (issued !== undefined) return { epochs: trusted(trust, issued) ? [issued] : [], by: 'leaf' }
   const shown = new Set(rest.flatMap((sha256) => trust.epochOf.get(sha256) ?? []))
-  if (shown.size === 1) return { epochs: [...shown], by: 'chain' }
+  // what a peer shows besides its leaf is its own word: a thief may show another authority than the stolen one
+  const stolen = maybeStolen(trust, c)
+  if (shown.size === 1) return { epochs: [...new Set([...stolen, ...shown])], by: 'chain' }
   // it showed who issued its leaf, and that is none of ours, or not any more
-  if (shown.size === 0 && rest.some((sha256) => !trust.roots.has(sha256))) return { epochs: [], by: 'chain' }
-  return { epochs: signing(trust, c.start), by: 'start' }
+  if (shown.size === 0 && rest.some((sha256) => !trust.roots.has(sha256)))
+    return { epochs: stolen, by: 'chain' }
+  return { epochs: inUse(trust, c), by: 'start' }
 }
 
 const trusted = (trust: Trust, epoch: Epoch): boolean => [...trust.epochOf.values()].includes(epoch)
@@ -167,7 +186,7 @@ function placeWithoutCertificate(
 const placeServer = (c: LiveConnection, known: Known, trust: Trust): Pick<Placed, 'epochs' | 'by'> =>
   known.hasAgent(c.name) || (c.peer !== null && known.hasAgent(c.peer))
     ? { epochs: [], by: 'agent' }
-    : { epochs: signing(trust, c.start), by: 'start' }
+    : { epochs: inUse(trust, c), by: 'start' }
 
 /** Authorities of which a leaf may have been in use then. Clocks of servers may be off by `lead`. */
 const signing = ({ signers, schedule: { lead } }: Trust, at: Instant | null): Epoch[] =>
@@ -175,6 +194,15 @@ const signing = ({ signers, schedule: { lead } }: Trust, at: Instant | null): Ep
     .filter(({ from, until }) => at === null || (from - lead <= at && at <= until + lead))
     .map(({ epoch }) => epoch)
     .sort((a, b) => a - b)
+
+/** Whoever has shown a certificate, or a server, may have shown one of a tainted authority as well. */
+const inUse = (trust: Trust, c: LiveConnection): Epoch[] => [
+  ...maybeStolen(trust, c),
+  ...signing(trust, c.start),
+]
+
+const maybeStolen = ({ distrusted }: Trust, { start, offset }: LiveConnection): Epoch[] =>
+  distrusted.filter(({ until }) => start === null || start + offset <= until).map(({ epoch }) => epoch)
 
 /** Nothing that we trust says who issued its certificate: it is of another CA, or of an authority that left trust. */
 export const isForeign = ({ epochs, by }: Placed): boolean =>

@@ -1,6 +1,6 @@
 /** Does a live connection still need an authority? What the census says to a retirement, and when it says nothing. */
 import type { Epoch } from '../schedule.ts'
-import { type Duration, formatInstant } from '../time.ts'
+import { type Duration, formatInstant, type Instant } from '../time.ts'
 import type { Situation } from './situation.ts'
 import type { ConnectionExample, ObservedConnections, Straggler } from './state.ts'
 
@@ -11,11 +11,14 @@ export const FRESH: Duration = 60_000
  * Connections that stand on it, or may. While it was signing, they were right to; so only a count from after it was
  * replaced counts, and a recent one. Until there is one the authority waits; when there can be none, the policy decides.
  */
-export function liveConnections(s: Situation, epoch: Epoch): Straggler[] {
+export const liveConnections = (s: Situation, epoch: Epoch): Straggler[] =>
+  standingOn(s, epoch, s.state.replaced[epoch]?.at ?? 0)
+
+/** Connections that stand on an authority, or may, by a count that began after `since`. */
+export function standingOn(s: Situation, epoch: Epoch, since: Instant): Straggler[] {
   const seen = s.seen.connections
   if (seen === undefined) return s.policy.census === 'required' ? [census('nobody counts them')] : []
-  const replaced = s.state.replaced[epoch]?.at ?? 0
-  if (seen.at < replaced || s.now - seen.at > FRESH) return [census(tooOld(seen))]
+  if (seen.at < since || s.now - seen.at > FRESH) return [census(tooOld(seen))]
   const found = seen.standing.find((one) => one.epoch === epoch)
   const named = (found?.examples ?? []).map((example) => straggler(example, epoch))
   const more = (found?.certain ?? 0) + (found?.possible ?? 0) - named.length

@@ -3,6 +3,7 @@ import type { Epoch } from '../schedule.ts'
 import { formatInstant } from '../time.ts'
 import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import type { Order } from '../wire/requests.ts'
+import { uncounted } from './connections.ts'
 import { inShort, waiverText } from './hold.ts'
 import { clip, following, rootsIn } from './payloads.ts'
 import { type Retirement, retirement, retireReason } from './retire.ts'
@@ -126,7 +127,7 @@ export function distrust(s: Situation, { epoch, removed }: Distrust): Moved {
   const left = removed.cutOff.length === 0 ? '' : `; cut off: ${inShort(removed.cutOff)}`
   const reason = hasEnded(s, epoch)
     ? `tainted epoch ${epoch} has ended`
-    : `nobody trusts epoch ${epoch} any more`
+    : `nobody trusts epoch ${epoch} any more${uncounted(s)}`
   return {
     kind: 'move',
     move: 'distrust',

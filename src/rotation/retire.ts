@@ -139,7 +139,7 @@ const dependents = (s: Situation, epoch: Epoch): Straggler[] =>
 export interface Retirement {
   /** May leave with the next bundle: nobody depends on them, or their time has ended. */
   readonly ready: readonly Epoch[]
-  /** Of those that are ready: who stands on it, and is cut off, because a tainted one does not wait for ever. */
+  /** Of those that are ready: which nodes stand on it, and are cut off, because a tainted one does not wait for ever. */
   readonly cutOff: Readonly<Record<Epoch, readonly string[]>>
   /** Due, and held back by these. */
   readonly heldBackBy: readonly Straggler[]
@@ -169,7 +169,8 @@ export function retirement(s: Situation): Retirement {
     const overdue = taint !== undefined && s.now >= removeBy(s, epoch, taint)
     if (needed.length === 0 || overdue) {
       ready.push(epoch)
-      cutOff[epoch] = namesOf(needed)
+      // a client chooses the name of its connection: it must not pass for that of a node
+      cutOff[epoch] = namesOf(needed.filter(({ kind }) => kind !== 'connection'))
     } else heldBackBy.push(...needed)
   }
   return { ready, cutOff, heldBackBy, moments }

@@ -181,7 +181,7 @@ export interface ObservedConnections {
     /** At most five. */
     readonly examples: readonly ConnectionExample[]
   }[]
-  /** Connections whose certificate is of no authority of the bundle. */
+  /** Connections whose certificate is of no authority of the bundle, and of none that is still to be proven gone. */
   readonly foreign: { readonly count: number; readonly examples: readonly ConnectionExample[] }
 }
 
@@ -227,8 +227,10 @@ export type Effect =
   | { readonly kind: 'publish-bundle'; readonly version: number }
   /** Dial the listeners of these servers with a leaf of this authority, and see which one is served. */
   | { readonly kind: 'probe-servers'; readonly epoch: Epoch; readonly servers: readonly string[] }
-  /** End what is connected with a leaf of this authority, then dial these servers with one: they have to refuse it. */
+  /** Dial these servers with a leaf of this authority: they have to refuse it. */
   | { readonly kind: 'prove-distrust'; readonly epoch: Epoch; readonly servers: readonly string[] }
+  /** End what is connected with a leaf of this authority: a server never looks again at one it has taken. */
+  | { readonly kind: 'kick-connections'; readonly epoch: Epoch }
   /** Delete the key of an authority that left the bundle. */
   | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
   /** Delete the key of a root that left the bundle. */

@@ -6,6 +6,7 @@ import type { Epoch } from '../schedule.ts'
 import type { Instant } from '../time.ts'
 import type { BundleAuthority } from '../wire/bundle.ts'
 import { agentStragglers, FORGOT_TAINTED, REFUSES_TAINTED, serverStragglers } from './checks.ts'
+import { standingOn } from './connections.ts'
 import { hasEnded, heldAuthority, type Situation } from './situation.ts'
 import type { RotationState, Straggler, Taint } from './state.ts'
 
@@ -59,6 +60,15 @@ export function taintsAfter(
   )
 }
 
+/** When the last listener began to refuse a leaf of it. */
+const refusedSince = (s: Situation, epoch: Epoch, removed: Instant): Instant =>
+  Math.max(
+    removed,
+    ...s.seen.servers.flatMap(({ listeners }) =>
+      listeners.flatMap(({ proof }) => (proof?.refuses?.epoch === epoch ? [proof.refuses.since] : [])),
+    ),
+  )
+
 export interface Distrust {
   readonly epoch: Epoch
   readonly taint: Taint
@@ -82,7 +92,10 @@ export function openDistrust(s: Situation): Distrust | null {
     // without the key no leaf can be made to try with
     const servers =
       heldAuthority(s, epoch) === undefined ? [] : serverStragglers(s, REFUSES_TAINTED(removed), epoch)
-    return { epoch, taint, removed, stragglers: [...agents, ...servers] }
+    const nodes = [...agents, ...servers]
+    // as long as a server takes a leaf of it, a connection that was ended comes back
+    const connections = nodes.length > 0 ? [] : standingOn(s, epoch, refusedSince(s, epoch, removed.at))
+    return { epoch, taint, removed, stragglers: [...nodes, ...connections] }
   }
   return null
 }

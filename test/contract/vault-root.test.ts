@@ -54,6 +54,7 @@ test('a root that the operator made in the engine is introduced before it signs'
     signers: [],
     history: new FileHistory(dir),
     prober,
+    census: { kick: async () => {} },
     lease: { assertLeads: () => {} },
     onEvent: () => {},
   })

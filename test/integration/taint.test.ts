@@ -2,15 +2,18 @@
  * The key of the authority that signs is stolen. 1. The thief makes a certificate in the name of a service, and every
  * server takes it. 2. `rotor taint` is ordered under traffic of two services that use the library. 3. The thief asks the
  * issuer for a certificate of the next authority, as that service, and is refused. 4. At the end every node has a leaf of
- * another authority, no node trusts the stolen one, every listener refuses the thief, and no message was lost.
+ * another authority, no node trusts the stolen one, every listener refuses the
+ * thief, whose connections were ended, whatever certificates they showed, and no message was lost.
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
+import { countConnections } from '../../issuer/census/count.ts'
 import { connect } from '../../src/connection/connect.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
 import { connectWith } from '../../src/nats/connect.ts'
+import type { LiveConnection } from '../../src/rotation/census.ts'
 import { formatInstant } from '../../src/time.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
 import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
@@ -75,6 +78,15 @@ async function askForLeaf(domain: RunningDomain, thief: IdentitySnapshot, epoch:
   }
 }
 
+/** As the servers tell it. */
+async function connectionsOf(domain: RunningDomain, name: string): Promise<readonly LiveConnection[]> {
+  const { connections, problem } = await domain.asOperator(({ nc }) =>
+    countConnections(nc, { expected: domain.serverNames, now: Date.now() }),
+  )
+  assert.equal(problem, null)
+  return connections.filter((connection) => connection.name === name)
+}
+
 test('a stolen authority is out of trust everywhere, nothing is lost, and the thief gets no other certificate', {
   timeout: 180_000,
 }, async (t) => {
@@ -100,6 +112,11 @@ test('a stolen authority is out of trust everywhere, nothing is lost, and the th
   for (const { server, result } of await domain.probe(thief)) assert.ok(result.accepted, server)
   const request = await askForLeaf(domain, thief, stolen)
   t.after(() => request.nc.close())
+  const [leaf] = thief.certificate.split(/(?<=-----END CERTIFICATE-----\n)/)
+  assert.ok(leaf)
+  const shy = await askForLeaf(domain, { ...thief, certificate: leaf }, stolen)
+  t.after(() => shy.nc.close())
+  assert.equal((await connectionsOf(domain, 'thief')).length, 2)
 
   // 2.
   const traffic = await Traffic.start(service, peer)
@@ -141,6 +158,7 @@ test('a stolen authority is out of trust everywhere, nothing is lost, and the th
     assert.ok(!trusted.some(({ sha256 }) => sha256 === authority.sha256), `${name} trusts it still`)
   }
   for (const { server, result } of await domain.probe(thief)) assert.equal(result.accepted, false, server)
+  assert.deepEqual(await connectionsOf(domain, 'thief'), [])
 
   const { failed, ...flows } = await traffic.finish()
   assert.deepEqual(failed, {})

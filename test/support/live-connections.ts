@@ -25,6 +25,7 @@ export const client = (start: Instant, change: Partial<LiveConnection> = {}): Li
   user: 'spiffe://prod/billing',
   address: '127.0.0.1:50000',
   start,
+  offset: 0,
   tls: true,
   certificates: [],
   ...change,
@@ -38,6 +39,7 @@ export const knownIn = (
 ): Known => ({
   state,
   leaves,
+  cleared: new Map(),
   agentOf: (user) => statuses[user],
   hasAgent: (server) => ['n1', 'n2', 'NS1'].includes(server),
 })

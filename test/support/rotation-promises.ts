@@ -8,7 +8,7 @@ import { SCHEDULE } from './rotation-world.ts'
 import type { SimulatedAgent } from './simulated-agent.ts'
 
 /** What the promises ask of a node. */
-export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing' | 'trusts'>
+export type PromisedNode = Pick<SimulatedAgent, 'name' | 'leaf' | 'standing' | 'knows'>
 
 const STAYS = [
   'steady steady',
@@ -161,7 +161,7 @@ export class Promises {
         const { name } = agent
         const stands = agent.standing.some((leaf) => leaf.issuer === sha256)
         assert.ok(
-          removed.cutOff.includes(name) || !(agent.trusts(sha256) || stands),
+          removed.cutOff.includes(name) || !(agent.knows(sha256) || stands),
           `S1: ${name} trusts epoch ${epoch}`,
         )
       }

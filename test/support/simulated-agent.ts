@@ -54,10 +54,15 @@ export class SimulatedAgent {
     this.#digest = payloadDigest(text)
   }
 
+  /** Is an authority with this SHA-256 in its bundle? */
+  knows(authority: string): boolean {
+    return this.bundle.authorities.some(({ sha256 }) => sha256 === authority)
+  }
+
   /** `issuer`: SHA-256 of an authority. */
   trusts(issuer: string): boolean {
     if (this.#anchor !== 'authorities') return this.bundle.roots.includes(this.#anchor.rootOf(issuer))
-    return this.bundle.authorities.some((authority) => authority.sha256 === issuer)
+    return this.knows(issuer)
   }
 
   /** Applies a newer bundle, and renews when another authority signs now. */

@@ -42,7 +42,7 @@ export class SimulatedClients {
 
   /**
    * I2: an authority does not leave trust under a client that was there when they were counted, unless its time has
-   * ended, or they could not be counted and the policy does not ask for it.
+   * ended, it is tainted, or they could not be counted and the policy does not ask for it.
    */
   checkDropped(
     [before, after]: readonly [RotationState, RotationState],
@@ -53,7 +53,8 @@ export class SimulatedClients {
     if (counted.problem !== null && policy.census !== 'required') return
     const stays = new Set(bundleIn(after).authorities.map(({ sha256 }) => sha256))
     const gone = bundleIn(before).authorities.filter(
-      ({ epoch, sha256 }) => !stays.has(sha256) && epochEnd(SCHEDULE, epoch) > latest,
+      ({ epoch, sha256 }) =>
+        !stays.has(sha256) && epochEnd(SCHEDULE, epoch) > latest && after.tainted[epoch] === undefined,
     )
     for (const { epoch, sha256 } of gone) {
       const left = this.#open.find(({ leaf, start }) => leaf.issuer === sha256 && start < counted.at)

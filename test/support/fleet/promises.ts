@@ -174,5 +174,5 @@ function promised(machine: AgentMachine): PromisedNode {
   const shown = machine.leaves()
   const leaf = readable === null ? shown[0] : readLeaf(readable.stored.material.certificate)
   assert.ok(leaf !== undefined, `I3: ${machine.name} has no leaf`)
-  return { name: machine.name, leaf, standing: shown, trusts: (issuer) => machine.trusts(issuer) }
+  return { name: machine.name, leaf, standing: shown, knows: (authority) => machine.trusts(authority) }
 }

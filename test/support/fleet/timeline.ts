@@ -1,6 +1,6 @@
 /**
  * Virtual time, and processes that live in it. One event runs at a time, to the end of everything it set going; then
- * comes the next. Code of a simulated process calls `setTimeout`, `Date.now` and `Math.random` as always: which process
+ * comes the next. Code of a simulated process calls `setTimeout`, `Date.now`, `performance.now` and `Math.random` as always: which process
  * it is belongs to its asynchronous context, so a process that was killed, or stopped, is not woken again.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
@@ -186,6 +186,7 @@ const real = {
   clearTimeout: globalThis.clearTimeout,
   random: Math.random,
   now: Date.now,
+  monotonic: performance.now.bind(performance),
 }
 const turnOfLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
@@ -215,4 +216,5 @@ function clearVirtual(timer: unknown): void {
 
 Object.assign(globalThis, { setTimeout: virtualTimeout, clearTimeout: clearVirtual })
 Date.now = () => processes.getStore()?.clock.now() ?? real.now()
+performance.now = () => processes.getStore()?.timeline.now ?? real.monotonic()
 Math.random = () => processes.getStore()?.timeline.random.next() ?? real.random()

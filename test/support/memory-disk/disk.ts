@@ -93,7 +93,7 @@ export class MemoryDisk {
 }
 
 /** Removing and syncing go on when a disk is full. */
-const TAKES_ROOM: ReadonlySet<string> = new Set(['open', 'write', 'mkdir', 'symlink'])
+const TAKES_ROOM: ReadonlySet<string> = new Set(['open', 'write', 'mkdir', 'symlink', 'link'])
 
 function cut(folder: Folder, random: Random): void {
   folder.entries = new Map(folder.history[random.int(0, folder.history.length - 1)])

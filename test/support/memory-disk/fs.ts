@@ -187,6 +187,17 @@ export async function symlink(target: string, path: string): Promise<void> {
   })
 }
 
+export async function link(from: string, path: string): Promise<void> {
+  const node = nodeAt(from, 'see')
+  if (node instanceof Folder) throw failure('EPERM', from)
+  const { folder, name } = placeOf(path)
+  if (folder.entries.has(name)) throw failure('EEXIST', path)
+  await currentDisk().change('link', () => {
+    folder.entries.set(name, node)
+    folder.changed()
+  })
+}
+
 export async function readlink(path: string): Promise<string> {
   const node = nodeAt(path, 'see')
   if (!(node instanceof Link)) throw failure('EINVAL', path)

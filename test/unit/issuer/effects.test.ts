@@ -30,6 +30,7 @@ test('an authority that somebody made under another root is not taken, and not d
     signers: [],
     history: new FileHistory(join(dir, 'bundles')),
     prober,
+    census: { kick: async () => {} },
     lease: { assertLeads: () => {} },
     onEvent: () => {},
   })

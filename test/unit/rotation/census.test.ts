@@ -14,9 +14,11 @@ import {
   epochsIn,
   held,
   hex,
+  MINUTE,
   SCHEDULE,
   status,
   steadyState,
+  tainted,
   withdrawingState,
 } from '../../support/rotation-world.ts'
 
@@ -82,6 +84,30 @@ test('a client without a certificate stands on what the servers served when it b
   const before = state.replaced[103]?.version ?? 0
   const behind = { [user]: status(state, { agent: 'orders', version: before - 1 }) }
   assert.deepEqual(place(client(at(103, 30), { user }), knownIn(state, new Map(), behind)).epochs, [103])
+})
+
+test('a tainted authority that left trust is counted for what may have been made with it, until those were ended', () => {
+  const after = tainted(state, 90, at(104, 1), {
+    removed: { at: at(104, 2), version: 9, cutOff: [] },
+  })
+  const unknown = client(at(104, 3), { certificates: [leafOf('thief', 90)] })
+  const placed = (connection: LiveConnection, cleared?: Instant) => {
+    const known = knownIn(after, new Map([[leafOf('orders', 90), 90]]))
+    const ends = new Map(cleared === undefined ? [] : [[90, cleared]])
+    return placeAll([connection], { ...known, cleared: ends })[0]
+  }
+  assert.deepEqual(placed(client(at(104), { certificates: chainOf('thief', 90) }))?.epochs, [90])
+  assert.deepEqual(placed(client(at(104), { certificates: [leafOf('orders', 90)] }))?.epochs, [90])
+  assert.ok(placed(unknown)?.epochs.includes(90))
+  const lie = client(at(104), { certificates: [leafOf('thief', 90), held(104).sha256] })
+  assert.deepEqual(placed(lie)?.epochs, [90, 104])
+  assert.deepEqual(placed(lie, at(104) - 1)?.epochs, [104])
+  assert.ok(placed(unknown, at(104, 3))?.epochs.includes(90))
+  assert.ok(!placed(unknown, at(104, 3) - 1)?.epochs.includes(90))
+  // the clock of its server is a minute ahead
+  assert.ok(placed({ ...unknown, offset: -MINUTE }, at(104, 2))?.epochs.includes(90))
+  // it has shown nothing that could have been stolen
+  assert.ok(!placed(client(at(104, 1)))?.epochs.includes(90))
 })
 
 test('a connection without TLS stands on nothing', () => {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { RotationState } from '../../../src/rotation/state.ts'
+import type { ObservedConnections, RotationState } from '../../../src/rotation/state.ts'
 import type { AgentStatus } from '../../../src/wire/status.ts'
+import { chainOf, client, countedAt } from '../../support/live-connections.ts'
 import {
   agentsOf,
   at,
@@ -129,6 +130,32 @@ test('its end is proven by handshakes with a leaf of it: every listener has to r
   assert.deepEqual(to, { ...state, tainted: {} })
   assert.deepEqual(effects, [{ kind: 'delete-authority', epoch: 103 }])
   assert.match(reason, /nobody trusts epoch 103 any more/)
+})
+
+test('what is connected with it is ended when no server takes it any more, and the proof waits until nobody is left', () => {
+  const state = removed()
+  const at = now + 1000
+  const servers = refusing(state, 103, { since: at, at: at + 100 })
+  const look = (connections: ObservedConnections, more = {}) =>
+    decide(state, at + 500, { held: keysOf(state, 103), servers, connections, ...more })
+  const kick = { kind: 'kick-connections', epoch: 103 }
+
+  // a count from before the last server refused it says nothing
+  const early = expectWait(look(countedAt(state, at - 1)), 'tainted-still-trusted')
+  assert.deepEqual(early.effects, [kick])
+  assert.match(early.waitingFor[0]?.missing ?? '', /the connections were last counted at/)
+
+  const thief = client(now - MINUTE, { certificates: chainOf('thief', 103), name: 'thief' })
+  const left = expectWait(look(countedAt(state, at + 200, [thief])), 'tainted-still-trusted')
+  assert.deepEqual(left.effects, [kick])
+  assert.match(left.waitingFor[0]?.missing ?? '', /stands on a leaf of epoch 103/)
+
+  // before that it would only come back
+  const open = look(countedAt(state, at + 200, [thief]), { servers: serversOf(state, now) })
+  assert.deepEqual(expectWait(open, 'tainted-still-trusted').effects, [
+    { kind: 'prove-distrust', epoch: 103, servers: ['n1', 'n2'] },
+  ])
+  expectMove(look(countedAt(state, at + 200)), 'distrust')
 })
 
 test('its key is kept until then, and a lost one leaves what the agents say as the proof', () => {
