@@ -125,6 +125,7 @@ async function startWith(
     names,
     agents: () => registry.members(),
     statuses: () => statuses.all(),
+    leads: () => lease.fence !== null,
     strangers: config.policy.strangers,
     counted: () => bell.ring(),
     clock,

@@ -26,6 +26,8 @@ export interface CensusOptions {
   /** Every agent of the domain now. */
   readonly agents: () => readonly { readonly name: string; readonly role: string }[]
   readonly statuses: () => readonly AgentStatus[]
+  /** Does this issuer lead? Who stands by neither counts nor asks anybody to move. */
+  readonly leads: () => boolean
   /** Absent: nobody is asked to move. */
   readonly strangers?: StrangerPolicy | undefined
   /** Called after each count. */
@@ -90,6 +92,10 @@ export class Census {
     const backoff = new Backoff({ base: 200, max: EVERY })
     while (!signal.aborted) {
       const nc = await link.ready(signal)
+      if (!this.#options.leads()) {
+        await this.#bell.wait(AT_MOST, signal)
+        continue
+      }
       await this.#again(nc)
       const wanted = Math.max(EVERY, this.#count.took / SHARE)
       if (this.#failingSince === null) backoff.reset()

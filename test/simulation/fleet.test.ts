@@ -26,7 +26,17 @@ describe('a fleet in virtual time', () => {
 
   it('goes through every move of a rotation', () => {
     const seen = new Set(reports.flatMap((report) => [...report.seen.keys()]))
-    for (const move of ['prepare', 'activate', 'converge', 'withdraw', 'retire', 'restart']) {
+    for (const move of [
+      'prepare',
+      'activate',
+      'converge',
+      'withdraw',
+      'retire',
+      'restart',
+      'rollback',
+      'taint',
+      'distrust',
+    ]) {
       assert.ok(seen.has(move), `${move} was not reached`)
     }
   })

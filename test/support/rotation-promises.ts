@@ -47,7 +47,7 @@ export class Promises {
   /** SHA-256 of authorities that were in a bundle and are not any more. */
   readonly #left = new Set<string>()
   /** SHA-256 of authorities that were tainted: their leaves are refused for good reason. */
-  readonly #tainted = new Set<string>()
+  readonly tainted = new Set<string>()
 
   constructor(rootOf: (authority: string) => string, schedule: Schedule = SCHEDULE) {
     this.rootOf = rootOf
@@ -92,10 +92,10 @@ export class Promises {
         if (!after.authorities.some((authority) => authority.sha256 === sha256)) this.#left.add(sha256)
       }
       for (const { epoch, sha256 } of after.authorities) {
-        if (to.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+        if (to.tainted[epoch] !== undefined) this.tainted.add(sha256)
       }
       for (const { epoch, sha256 } of before.authorities) {
-        if (from.tainted[epoch] !== undefined) this.#tainted.add(sha256)
+        if (from.tainted[epoch] !== undefined) this.tainted.add(sha256)
       }
       if (move === 'rollback') {
         const again = before.authorities.find(({ epoch }) => epoch === to.active)
@@ -139,7 +139,7 @@ export class Promises {
     for (const { name, leaf, standing } of agents) {
       for (const { epoch, issuer, notAfter } of [leaf, ...standing]) {
         assert.ok(
-          notAfter <= latest || this.#tainted.has(issuer) || !left.includes(this.rootOf(issuer)),
+          notAfter <= latest || this.tainted.has(issuer) || !left.includes(this.rootOf(issuer)),
           `I2: a root leaves trust, ${name} stands on a leaf of epoch ${epoch} under it`,
         )
       }
@@ -191,7 +191,7 @@ export class Promises {
       this.passedOver.delete(verifier.name)
       for (const { name, leaf } of agents) {
         assert.ok(
-          leaf.notAfter <= latest || this.#tainted.has(leaf.issuer) || verifier.trusts(leaf.issuer),
+          leaf.notAfter <= latest || this.tainted.has(leaf.issuer) || verifier.trusts(leaf.issuer),
           `I1: ${verifier.name}, version ${verifier.bundle.version}, meets a leaf of ${leaf.epoch} from ${name}`,
         )
       }

@@ -7,9 +7,18 @@ import { signBundle } from '../../../src/bundle/envelope.ts'
 import { encodePayload } from '../../../src/bundle/payload.ts'
 import { RotorError } from '../../../src/errors.ts'
 import { advance, bootstrap } from '../../../src/rotation/advance.ts'
+import { bundleOf } from '../../../src/rotation/payloads.ts'
 import type { RotationPolicy } from '../../../src/rotation/state.ts'
-import { epochAt, epochEnd, epochStart, makeSchedule, type Schedule } from '../../../src/schedule.ts'
+import {
+  type Epoch,
+  epochAt,
+  epochEnd,
+  epochStart,
+  makeSchedule,
+  type Schedule,
+} from '../../../src/schedule.ts'
 import { type Duration, formatInstant, type Instant } from '../../../src/time.ts'
+import type { Order } from '../../../src/wire/requests.ts'
 import { Random } from '../random.ts'
 import { genesisPayload } from '../rotation-world.ts'
 import { AgentMachine } from './agent-machine.ts'
@@ -226,7 +235,7 @@ class Fleet {
         issuers: this.#issuers,
         lead,
         epochDuration,
-        order: (force) => this.#order(force),
+        order: (kind, force) => this.#order(kind, force),
         restartServers: () => this.#restartServers(),
         replay: (agent) => this.#replay(agent),
         signer: () => {
@@ -249,6 +258,7 @@ class Fleet {
       if (missing === null) return
       if (waited >= longest) throw new Error(`L1: all is repaired, and still ${missing}`)
       this.#enrolWhoCanNotFollow()
+      if (this.#promises.state?.paused != null) this.#order('resume')
       await this.#run(epochDuration / 4)
     }
   }
@@ -282,27 +292,33 @@ class Fleet {
 
   // ---- what people do
 
-  #order(force: boolean): string {
+  #order(kind: Order['kind'], force = false): string {
     const issuer = this.#random.pick(this.#issuers)
     const { name, process } = issuer
     if (process === null) return `${name}, which is away`
     this.#orders += 1
     const at = formatInstant(this.#timeline.now)
-    const order = {
+    const order: Order = {
       v: 1,
-      kind: 'rotate',
+      kind,
+      ...(kind === 'taint' ? { epoch: this.#random.pick(this.#trusted()) } : {}),
       crossSign: false,
       force,
       reason: `order ${this.#orders}`,
       by: 'operator',
       at,
-    } as const
+    }
     this.#timeline.in(0, process, '', () => {
       issuer.order(process, order).catch((cause) => {
         if (!RotorError.is(cause)) this.#promises.failed(cause)
       })
     })
     return name
+  }
+
+  #trusted(): Epoch[] {
+    const { state } = this.#promises
+    return state === null ? [FIRST_EPOCH] : bundleOf(state).authorities.map(({ epoch }) => epoch)
   }
 
   #restartServers(): void {
@@ -366,6 +382,8 @@ class Fleet {
     if (state === null) return 'there is no state'
     const epoch = epochAt(this.#schedule, this.#timeline.now)
     if (state.active < epoch) return `epoch ${state.active} signs in epoch ${epoch}, phase ${state.phase}`
+    const tainted = Object.keys(state.tainted)
+    if (tainted.length > 0) return `epoch ${tainted.join(', ')} is tainted, and not proven to be gone`
     for (const machine of this.#agents) {
       const readable = machine.disk.readable()
       const leaf = readable === null ? null : readLeaf(readable.stored.material.certificate)
@@ -392,5 +410,15 @@ function policyBy(random: Random, { epochDuration, lead }: Schedule): RotationPo
     ...(random.chance(0.3) ? { goOnBelow: random.pick([0, epochDuration / 2, 2 * epochDuration]) } : {}),
     ...(random.chance(0.4) ? { retireAfter: random.pick([0, epochDuration / 3, epochDuration]) } : {}),
     ...(random.chance(0.2) ? { patience: random.pick([0, lead / 5, epochDuration]) } : {}),
+    ...(random.chance(0.3) ? { taintPatience: random.pick([0, lead / 5, epochDuration]) } : {}),
+    // most faults of a target would take the rotation back otherwise, and nothing after it would be seen
+    ...(random.chance(0.6)
+      ? {
+          maxFailures: random.pick([
+            { servers: 9, clients: 1 },
+            { servers: 1, clients: 0.5 },
+          ]),
+        }
+      : {}),
   }
 }

@@ -82,6 +82,7 @@ export class IssuerMachine {
   #proofsFor = ''
   /** The bundle in force, as this issuer read or wrote it last. */
   #bundle: BundlePayload | null = null
+  #tainted: RotationState['tainted'] = {}
   /** What the last turn was decided by. */
   #judged: { readonly state: RotationState; readonly seen: Observations } | null = null
 
@@ -105,6 +106,7 @@ export class IssuerMachine {
     this.#stale = true
     this.#proofs = new Map()
     this.#bundle = null
+    this.#tainted = {}
     this.#judged = null
     this.#p.timeline.in(0, process, 'the issuer starts', () => void this.#run(process))
   }
@@ -170,7 +172,7 @@ export class IssuerMachine {
       return 0
     }
     await this.#perform(process, stored.state, decision.effects, published.sequence)
-    const probing = decision.effects.some(({ kind }) => kind === 'probe-servers')
+    const probing = decision.effects.some(({ kind }) => kind === 'probe-servers' || kind === 'prove-distrust')
     if (decision.effects.length > 0 && !probing) return 0
     const until = decision.until === null ? LOOK_AGAIN : Math.max(1, decision.until - this.clock.now())
     return Math.min(until, probing ? PROBE_AGAIN : LOOK_AGAIN)
@@ -195,7 +197,7 @@ export class IssuerMachine {
       record === null
         ? await this.#write(process, genesis, null, null)
         : { state: decodeRecord(rotationState, record.text, STATE), revision: record.revision }
-    this.#bundle = decodeRecord(bundlePayload, stored.state.payload, STATE)
+    this.#know(stored.state)
     return stored
   }
 
@@ -213,8 +215,13 @@ export class IssuerMachine {
       watching.committed(from?.state ?? null, to, decision)
       return written
     })
-    this.#bundle = decodeRecord(bundlePayload, to.payload, STATE)
+    this.#know(to)
     return { state: to, revision }
+  }
+
+  #know(state: RotationState): void {
+    this.#bundle = decodeRecord(bundlePayload, state.payload, STATE)
+    this.#tainted = state.tainted
   }
 
   #observe(state: RotationState, published: number): Observations {
@@ -265,6 +272,7 @@ export class IssuerMachine {
         return
       }
       case 'probe-servers':
+      case 'prove-distrust':
         await this.#probe(process, effect.epoch, state)
         return
       case 'delete-authority':
@@ -280,8 +288,11 @@ export class IssuerMachine {
     if (key === undefined) throw new RotorError('ERR_AUTHORITY_MISSING', `no key of epoch ${epoch}`)
     const mark = `${state.phase} ${state.phaseVersion}`
     this.#forget(mark)
+    const distrusted = state.tainted[epoch] !== undefined
     const isProven = (proof: Proof | undefined) =>
-      proof?.accepts.includes(epoch) === true && (epoch !== state.active || proof.serves === epoch)
+      distrusted
+        ? proof?.refuses?.epoch === epoch
+        : proof?.accepts.includes(epoch) === true && (epoch !== state.active || proof.serves === epoch)
     const dial = async (server: AgentMachine) => {
       const at = this.clock.now()
       const seen = await network
@@ -291,8 +302,17 @@ export class IssuerMachine {
           answer({ accepts: server.trusts(key.sha256) && key.notAfter > timeline.now ? [epoch] : [], serves })
         })
         .catch(() => null)
-      const error = seen === null ? 'no answer' : seen.accepts.length === 0 ? `refuses epoch ${epoch}` : null
-      const proof = { at, accepts: seen?.accepts ?? [], serves: seen?.serves ?? null, error }
+      const refused = seen !== null && seen.accepts.length === 0
+      const error = seen === null ? 'no answer' : refused ? `refuses epoch ${epoch}` : null
+      const before = this.#proofs.get(server.name)?.refuses
+      const since = before?.epoch === epoch ? before.since : at
+      const proof: Proof = {
+        at,
+        accepts: seen?.accepts ?? [],
+        serves: seen?.serves ?? null,
+        ...(refused ? { refuses: { epoch, since } } : {}),
+        error,
+      }
       if (this.#proofsFor === mark) this.#proofs.set(server.name, proof)
     }
     await Promise.all(
@@ -328,7 +348,14 @@ export class IssuerMachine {
   sign(agent: string, proof: string): SignAnswer {
     const { keys, schedule, timeline } = this.#p
     const serial = timeline.random.int(0, 2 ** 31)
-    return signLeaf(agent, proof, { bundle: this.#bundle, keys, schedule, now: this.clock.now(), serial })
+    return signLeaf(agent, proof, {
+      bundle: this.#bundle,
+      tainted: this.#tainted,
+      keys,
+      schedule,
+      now: this.clock.now(),
+      serial,
+    })
   }
 
   /** As `issuer/turns.ts`: the record is changed by compare-and-set, an acquire waits a little. */

@@ -84,6 +84,18 @@ export const FAULTS: Readonly<Record<string, PlantedFault>> = {
       ),
     },
   },
+  'a tainted authority is called gone before anybody was looked at': {
+    breaks: ['S1'],
+    sabotage: {
+      // so that nobody is cut off, who would be excused
+      policy: { taintPatience: 3_600_000 },
+      decide: seeing((seen, { phase, tainted }) =>
+        phase === 'steady' && Object.values(tainted).some(({ removed }) => removed !== null)
+          ? { ...seen, agents: [], servers: [] }
+          : seen,
+      ),
+    },
+  },
   'a generation is used before its name is on disk': {
     breaks: ['I3'],
     sabotage: {

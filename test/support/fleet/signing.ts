@@ -1,5 +1,6 @@
 /** The answer to a signing request, as `issuer/signing/signing.ts` gives it, for leaves of the simulation. */
 import type { RotorErrorCode } from '../../../src/errors.ts'
+import type { RotationState } from '../../../src/rotation/state.ts'
 import { leafLifetime, type Schedule } from '../../../src/schedule.ts'
 import { formatInstant, type Instant } from '../../../src/time.ts'
 import type { BundlePayload } from '../../../src/wire/bundle.ts'
@@ -11,6 +12,8 @@ import type { SimulatedProof } from './stand-ins/keys.ts'
 export interface SigningFacts {
   /** The bundle this issuer knows; null until it has read the state. */
   readonly bundle: BundlePayload | null
+  /** Authorities that were tainted, as this issuer knows it. */
+  readonly tainted: RotationState['tainted']
   readonly keys: KeyStore
   readonly schedule: Schedule
   readonly now: Instant
@@ -19,7 +22,7 @@ export interface SigningFacts {
 
 /** A leaf of the authority that signs by that bundle, for who shows a valid leaf of one that is trusted in it. */
 export function signLeaf(agent: string, proof: string, facts: SigningFacts): SignAnswer {
-  const { bundle, keys, schedule, now, serial } = facts
+  const { bundle, tainted, keys, schedule, now, serial } = facts
   const serverTime = formatInstant(now)
   const refuse = (code: RotorErrorCode, message: string): SignAnswer => ({
     ok: false,
@@ -28,6 +31,7 @@ export function signLeaf(agent: string, proof: string, facts: SigningFacts): Sig
     serverTime,
   })
   if (bundle === null) return refuse('ERR_SIGN_BUSY', 'the issuer is starting')
+  if (tainted[bundle.epoch] !== undefined) return refuse('ERR_SIGN_BUSY', 'the signer is tainted')
   const { claims, leaf }: SimulatedProof = JSON.parse(proof)
   const shown = readLeaf(leaf)
   const trusted = bundle.authorities.some(({ sha256 }) => sha256 === shown.issuer)

@@ -1,6 +1,7 @@
 /** What goes wrong in a fleet, at random moments, until it is told to stop. */
 import type { Epoch } from '../../../src/schedule.ts'
 import type { Duration, Instant } from '../../../src/time.ts'
+import type { Order } from '../../../src/wire/requests.ts'
 import type { Random } from '../random.ts'
 import type { AgentMachine } from './agent-machine.ts'
 import type { IssuerMachine } from './issuer-machine.ts'
@@ -18,7 +19,7 @@ export interface TroubleParts {
   readonly lead: Duration
   readonly epochDuration: Duration
   /** To one of the issuers; says which. */
-  readonly order: (force: boolean) => string
+  readonly order: (kind: Order['kind'], force?: boolean) => string
   readonly restartServers: () => void
   readonly replay: (agent: AgentMachine) => void
   readonly signer: () => { readonly active: Epoch; readonly next: Epoch | null }
@@ -162,8 +163,13 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
       return machine.name
     },
   ],
-  [3, 'a rotation is ordered', ({ order }) => order(false)],
-  [1, 'a rotation is forced', ({ order }) => order(true)],
+  [3, 'a rotation is ordered', ({ order }) => order('rotate')],
+  [1, 'a rotation is forced', ({ order }) => order('rotate', true)],
+  [2, 'a withdrawal is ordered', ({ order }) => order('withdraw')],
+  [2, 'a rollback is ordered', ({ order }) => order('rollback')],
+  [1, 'the rotation is paused', ({ order }) => order('pause')],
+  [2, 'the rotation is resumed', ({ order }) => order('resume')],
+  [2, 'an authority is tainted', ({ order }) => order('taint')],
   [
     1,
     'a key is lost',
