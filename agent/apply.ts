@@ -78,6 +78,11 @@ export class Applier {
     this.#p = parts
   }
 
+  /** Was a newer one accepted since? Then this one is never applied again. */
+  isSuperseded({ payload }: AcceptedBundle): boolean {
+    return this.#p.acceptance.highest.version > payload.version
+  }
+
   /** Is there anything to do for this bundle? */
   async isApplied(bundle: AcceptedBundle): Promise<boolean> {
     const current = this.#last ?? (await this.#current())

@@ -18,9 +18,9 @@ export interface BundleItem {
 }
 
 export class Work {
-  readonly #applier: Applier
-  readonly #reporter: Reporter
-  readonly #link: Link
+  readonly #applier: Pick<Applier, 'isSuperseded' | 'isApplied' | 'apply'>
+  readonly #reporter: Pick<Reporter, 'flush'>
+  readonly #link: Pick<Link, 'leave'>
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #signal: AbortSignal
@@ -32,9 +32,9 @@ export class Work {
 
   /** `patience`: the longest wait before a bundle that failed is tried again, milliseconds. */
   constructor(
-    applier: Applier,
-    reporter: Reporter,
-    link: Link,
+    applier: Pick<Applier, 'isSuperseded' | 'isApplied' | 'apply'>,
+    reporter: Pick<Reporter, 'flush'>,
+    link: Pick<Link, 'leave'>,
     patience: Duration,
     clock: Clock,
     logger: Logger,
@@ -69,6 +69,8 @@ export class Work {
     const done = new AbortController()
     const working = this.#sayWorking(message, done.signal)
     try {
+      // a retry may come after a newer one was accepted: it must not go back, nor be asked for again
+      if (this.#applier.isSuperseded(bundle)) return message?.ack()
       if (await this.#applier.isApplied(bundle)) return message?.ack()
       const retire = await this.#applier.apply(bundle, this.#signal)
       try {
