@@ -125,20 +125,21 @@ function readLeaf(bytes: Uint8Array, path: string) {
 const USAGES = ['serverAuth', 'clientAuth'] as const
 const sorted = (all: readonly string[]): string => [...all].sort().join(', ')
 
-function assertCovers(certificate: Window, asked: Window, path: string): void {
-  const { notBefore, notAfter } = certificate
-  expect(
-    notBefore <= asked.notBefore,
-    path,
-    `a certificate that is valid from ${formatInstant(asked.notBefore)} on`,
-    `${formatInstant(notBefore)}; is the clock of the engine ahead, or not_before_duration of the role too short?`,
-  )
-  expect(
-    notAfter === asked.notAfter,
-    path,
-    `one that ends at ${formatInstant(asked.notAfter)}`,
-    `${formatInstant(notAfter)}; look at max_ttl of the mount and at not_after of the role`,
-  )
+function assertCovers({ notBefore, notAfter }: Window, asked: Window, path: string): void {
+  if (!(notBefore <= asked.notBefore)) {
+    throw unexpected(
+      path,
+      `a certificate that is valid from ${formatInstant(asked.notBefore)} on`,
+      `${formatInstant(notBefore)}; is the clock of the engine ahead, or not_before_duration of the role too short?`,
+    )
+  }
+  if (notAfter !== asked.notAfter) {
+    throw unexpected(
+      path,
+      `one that ends at ${formatInstant(asked.notAfter)}`,
+      `${formatInstant(notAfter)}; look at max_ttl of the mount and at not_after of the role`,
+    )
+  }
 }
 
 function assertIssued(certificate: Certificate, issuer: Certificate, path: string): void {
@@ -165,6 +166,8 @@ const canonical = (address: string): string =>
   address.includes(':') ? new URL(`tls://[${address}]`).hostname.slice(1, -1) : address
 
 function expect(holds: boolean, path: string, expected: string, found: string): void {
-  if (holds) return
-  throw new RotorError('ERR_AUTHORITY_ANSWER', `${path}: expected ${expected}, found ${found}`)
+  if (!holds) throw unexpected(path, expected, found)
 }
+
+const unexpected = (path: string, expected: string, found: string): RotorError =>
+  new RotorError('ERR_AUTHORITY_ANSWER', `${path}: expected ${expected}, found ${found}`)
