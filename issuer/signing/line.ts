@@ -10,7 +10,7 @@ export interface LineOptions {
   readonly clock: Clock
   /**
    * Requests that are worked on at once: so many that neither our thread nor those of the pool stand still for want of
-   * one, and no more than the connections that an engine has for us. @default 16
+   * one, and fewer than the connections we have to an engine. @default 16
    */
   readonly width?: number
   /** The longest wait that is expected of a newcomer, milliseconds. @default 2 s */
