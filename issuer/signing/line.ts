@@ -8,7 +8,10 @@ import type { Clock, Duration, Instant } from '../../src/time.ts'
 
 export interface LineOptions {
   readonly clock: Clock
-  /** Requests that are worked on at once. @default 8 */
+  /**
+   * Requests that are worked on at once: so many that neither our thread nor those of the pool stand still for want of
+   * one, and fewer than the connections we have to an engine. @default 16
+   */
   readonly width?: number
   /** The longest wait that is expected of a newcomer, milliseconds. @default 2 s */
   readonly patience?: Duration
@@ -50,7 +53,7 @@ export class SigningLine {
   #interval = FIRST_GUESS
   #lastAnswer: Instant = 0
 
-  constructor({ clock, width = 8, patience = 2_000 }: LineOptions) {
+  constructor({ clock, width = 16, patience = 2_000 }: LineOptions) {
     this.#clock = clock
     this.#width = width
     this.#patience = patience

@@ -7,7 +7,7 @@ import { RotorError, type RotorErrorCode } from '../errors.ts'
 import type { Instant } from '../time.ts'
 import { type Extensions, readExtensions } from './extensions.ts'
 import { readFrom, spkiSha256 } from './keys.ts'
-import { readParts } from './parts.ts'
+import { type CertificateParts, readParts } from './parts.ts'
 import { decodePem, encodePem } from './pem.ts'
 
 export interface Certificate extends Extensions {
@@ -87,9 +87,9 @@ function read(der: Uint8Array, sha256: string): Certificate {
   const x509 = new X509Certificate(der)
   // X509Certificate also takes PEM, and passes over what follows the certificate.
   if (!x509.raw.equals(der)) throw new SyntaxError('expected the certificate in DER and nothing else')
-  const { spki, extensions } = readParts(der)
-  const publicKey = readFrom(spki, x509.publicKey)
-  return Object.freeze({
+  const parts = readParts(der)
+  const publicKey = readFrom(parts.spki, x509.publicKey)
+  const certificate: Certificate = Object.freeze({
     pem: encodePem('CERTIFICATE', der),
     der,
     sha256,
@@ -100,13 +100,21 @@ function read(der: Uint8Array, sha256: string): Certificate {
     serial: x509.serialNumber.toLowerCase(),
     notBefore: instant(x509.validFromDate),
     notAfter: instant(x509.validToDate),
-    ...readExtensions(extensions),
+    ...readExtensions(parts.extensions),
     x509,
   })
+  taken.set(certificate, parts)
+  return certificate
 }
 
+const taken = new WeakMap<Certificate, CertificateParts>()
+
+/** What it is made of, taken apart once. */
+export const partsOf = (certificate: Certificate): CertificateParts =>
+  taken.get(certificate) ?? readParts(certificate.der)
+
 /** The subject as it is encoded: the issuer field of what this certificate signs has the same bytes. */
-export const encodedSubject = (certificate: Certificate): Uint8Array => readParts(certificate.der).subject
+export const encodedSubject = (certificate: Certificate): Uint8Array => partsOf(certificate).subject
 
 function instant(date: Date): Instant {
   const value = date.getTime()

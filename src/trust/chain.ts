@@ -5,9 +5,8 @@
 import type { KeyObject } from 'node:crypto'
 import { RotorError } from '../errors.ts'
 import { type Duration, formatInstant, type Instant } from '../time.ts'
-import type { Certificate } from './certificate.ts'
+import { type Certificate, partsOf } from './certificate.ts'
 import { namesOutside } from './name-constraints.ts'
-import { readParts } from './parts.ts'
 import { isSignedBy } from './signature.ts'
 
 /** id-kp-serverAuth and id-kp-clientAuth (RFC 5280 4.2.1.12). */
@@ -171,7 +170,7 @@ export async function readySignatures(chain: readonly Certificate[]): Promise<vo
   const links = chain.slice(1).map(async (issuer, i) => {
     const child = chain[i]
     if (child === undefined || signers.get(child) === issuer.spkiSha256) return
-    const { signedPart, algorithm, signature } = readParts(child.der)
+    const { signedPart, algorithm, signature } = partsOf(child)
     if (await isSignedBy(signedPart, algorithm, signature, issuer.publicKey)) {
       signers.set(child, issuer.spkiSha256)
     }

@@ -89,7 +89,7 @@ async function read(bytes: Uint8Array): Promise<Omit<SigningRequest, 'pem'>> {
   const signature = request.bits()
   request.end()
 
-  const info = new DerReader(signedPart.content, 'request')
+  const info = signedPart.reader('request')
   if (!info.take(TAG.integer).whole.equals(VERSION_1)) throw malformed('expected version 1 of PKCS #10')
   const subject = readCommonName(info.take(TAG.sequence).whole)
   const publicKeyDer = info.take(TAG.sequence).whole

@@ -25,27 +25,57 @@ export const tagged = (n: number): number => 0x80 | n
 /** Context-specific tag around other values: `[n] EXPLICIT`, or `[n] IMPLICIT` of a SEQUENCE or SET. */
 export const wrapped = (n: number): number => 0xa0 | n
 
-export interface Element {
+/** One value. A view of a part of its bytes is made when it is asked for: to make one takes longer than to find it. */
+export class Element {
   readonly tag: number
-  readonly content: Buffer
+  readonly #bytes: Buffer
+  readonly #start: number
+  readonly #inner: number
+  readonly #end: number
+
+  constructor(tag: number, bytes: Buffer, start: number, inner: number, end: number) {
+    this.tag = tag
+    this.#bytes = bytes
+    this.#start = start
+    this.#inner = inner
+    this.#end = end
+  }
+
+  get content(): Buffer {
+    return this.#bytes.subarray(this.#inner, this.#end)
+  }
+
   /** Tag, length and content. */
-  readonly whole: Buffer
+  get whole(): Buffer {
+    return this.#bytes.subarray(this.#start, this.#end)
+  }
+
+  /** Of what is inside. */
+  reader(what: string): DerReader {
+    return new DerReader(this.#bytes, what, this.#inner, this.#end)
+  }
 }
 
 /** Reads the values that stand one after the other in `bytes`. `what` names them in messages. */
 export class DerReader {
   readonly #bytes: Buffer
   readonly #what: string
-  #at = 0
+  readonly #end: number
+  #at: number
 
-  constructor(bytes: Uint8Array, what: string) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  /** @default all of `bytes` */
+  constructor(bytes: Uint8Array, what: string, start = 0, end = bytes.length) {
+    this.#bytes = Buffer.isBuffer(bytes)
+      ? bytes
+      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#what = what
+    this.#at = start
+    this.#end = end
   }
 
   /** Is there another value? */
   get more(): boolean {
-    return this.#at < this.#bytes.length
+    return this.#at < this.#end
   }
 
   /** The value that comes next, whatever its tag. */
@@ -54,27 +84,27 @@ export class DerReader {
     const tag = this.#byte()
     if ((tag & 0x1f) === 0x1f) throw this.#wrong('a tag of one byte')
     const length = this.#length()
-    const end = this.#at + length
-    if (end > this.#bytes.length) throw this.#wrong(`${length} bytes of content`)
-    const content = this.#bytes.subarray(this.#at, end)
+    const inner = this.#at
+    const end = inner + length
+    if (end > this.#end) throw this.#wrong(`${length} bytes of content`)
     this.#at = end
-    return { tag, content, whole: this.#bytes.subarray(start, end) }
+    return new Element(tag, this.#bytes, start, inner, end)
   }
 
   /** The next value, which must have this tag. */
   take(tag: number): Element {
-    if (this.#bytes[this.#at] !== tag) throw this.#wrong(`the tag 0x${tag.toString(16).padStart(2, '0')}`)
+    if (!this.#is(tag)) throw this.#wrong(`the tag 0x${tag.toString(16).padStart(2, '0')}`)
     return this.any()
   }
 
   /** The next value if it has this tag. */
   optional(tag: number): Element | null {
-    return this.#bytes[this.#at] === tag ? this.any() : null
+    return this.#is(tag) ? this.any() : null
   }
 
   /** A reader of what is inside the next value. */
   inside(tag: number, what = this.#what): DerReader {
-    return new DerReader(this.take(tag).content, what)
+    return this.take(tag).reader(what)
   }
 
   sequence(what?: string): DerReader {
@@ -84,22 +114,21 @@ export class DerReader {
   /** Dotted decimals. */
   objectId(): string {
     const { content } = this.take(TAG.objectId)
-    const arcs: number[] = []
+    if (content.length === 0) throw this.#wrong('an object identifier that is not empty')
+    if ((content.at(-1) ?? 0) >= 0x80) throw this.#wrong('a whole object identifier')
+    let text = ''
     let arc = 0
-    for (const [i, byte] of content.entries()) {
+    for (const byte of content) {
       if (arc === 0 && byte === 0x80) throw this.#wrong('an object identifier without leading zeros')
       arc = arc * 0x80 + (byte & 0x7f)
       if (!Number.isSafeInteger(arc)) throw this.#wrong('an object identifier of smaller numbers')
-      if (byte < 0x80) {
-        arcs.push(arc)
-        arc = 0
-      } else if (i === content.length - 1) throw this.#wrong('a whole object identifier')
+      if (byte >= 0x80) continue
+      // X.660: the first two numbers share one
+      const top = Math.min(2, Math.floor(arc / 40))
+      text += text === '' ? `${top}.${arc - top * 40}` : `.${arc}`
+      arc = 0
     }
-    const [first] = arcs
-    if (first === undefined) throw this.#wrong('an object identifier that is not empty')
-    // X.660: the first two numbers share one
-    const top = Math.min(2, Math.floor(first / 40))
-    return [top, first - top * 40, ...arcs.slice(1)].join('.')
+    return text
   }
 
   /** Two's complement, as short as it can be. */
@@ -155,8 +184,12 @@ export class DerReader {
     if (this.more) throw this.#wrong('nothing more')
   }
 
+  #is(tag: number): boolean {
+    return this.more && this.#bytes[this.#at] === tag
+  }
+
   #byte(): number {
-    const byte = this.#bytes[this.#at]
+    const byte = this.more ? this.#bytes[this.#at] : undefined
     if (byte === undefined) throw this.#wrong('more bytes')
     this.#at += 1
     return byte

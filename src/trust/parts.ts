@@ -29,7 +29,7 @@ export function readParts(bytes: Uint8Array): CertificateParts {
   const signature = whole.bits()
   whole.end()
 
-  const fields = new DerReader(tbs.content, 'certificate')
+  const fields = tbs.reader('certificate')
   fields.optional(wrapped(0)) // version
   fields.integer() // serial number
   // RFC 5280 4.1.1.2: only the inner one is signed
@@ -62,12 +62,13 @@ export function readValidity(validity: Uint8Array): { notBefore: Instant; notAft
 function readTime(times: DerReader): Instant {
   const { tag, content } = times.any()
   const text = content.toString('latin1')
-  const fits = tag === TAG.utcTime ? /^\d{12}Z$/.test(text) : /^\d{14}Z$/.test(text)
   // two digits: 1950 to 2049
   const full = tag === TAG.utcTime ? `${text < '5' ? '20' : '19'}${text}` : text
-  const iso = full.replace(/^(....)(..)(..)(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z')
+  const at = (from: number): string => full.slice(from, from + 2)
+  const iso = `${full.slice(0, 4)}-${at(4)}-${at(6)}T${at(8)}:${at(10)}:${at(12)}.000Z`
   const instant = Date.parse(iso)
   const isTime = tag === TAG.utcTime || tag === TAG.generalizedTime
+  const fits = full.length === 15 && full.endsWith('Z')
   // Date takes the 30th of February for the 2nd of March
   if (!isTime || !fits || Number.isNaN(instant) || formatInstant(instant) !== iso) {
     throw new SyntaxError('validity: expected a time as RFC 5280 writes it')

@@ -1,6 +1,7 @@
 /**
  * With what does a key of each kind sign, and did this key sign these bytes? By OpenSSL, in a thread of the pool: an
- * issuer has other requests to look at meanwhile.
+ * issuer has other requests to look at meanwhile. The way to that thread and back takes as much of the processors as a
+ * P-256 signature, so where they have no time to spare it is looked at here and now.
  */
 import { type KeyObject, type SigningOptions, sign, type VerifyKeyObjectInput, verify } from 'node:crypto'
 import { promisify } from 'node:util'
@@ -63,9 +64,29 @@ export async function isSignedBy(
   signature: Uint8Array,
   publicKey: KeyObject,
 ): Promise<boolean> {
+  const hash = hashOf(identifier, publicKey)
+  return hash !== undefined && (await verifyBytes(data, publicKey, signature, { hash }))
+}
+
+/** The same here and now: for P-256, which takes 0.1 ms. P-384 takes 0.9. */
+export function isSignedByNow(
+  data: Uint8Array,
+  identifier: Buffer,
+  signature: Uint8Array,
+  publicKey: KeyObject,
+): boolean {
+  const hash = hashOf(identifier, publicKey)
+  try {
+    return hash !== undefined && verify(hash, data, publicKey, signature)
+  } catch {
+    return false
+  }
+}
+
+/** What this algorithm hashes with; undefined when we do not accept it, or it is for another kind of key. */
+function hashOf(identifier: Buffer, { asymmetricKeyType }: KeyObject): string | null | undefined {
   const found = ACCEPTED.get(identifier.toString('hex'))
-  if (found === undefined || found.keyType !== publicKey.asymmetricKeyType) return false
-  return await verifyBytes(data, publicKey, signature, { hash: found.hash })
+  return found?.keyType === asymmetricKeyType ? found?.hash : undefined
 }
 
 const signAsync = promisify(

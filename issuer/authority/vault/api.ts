@@ -38,8 +38,8 @@ export type Verb = 'read' | 'write' | 'list' | 'delete'
 const MAX_ANSWER = 8 * 1024 * 1024
 /** Characters of the server's own words that an error quotes. */
 const WORDS = 400
-/** Requests at once; more of them wait. */
-const CONNECTIONS = 16
+/** Requests at once, more of them wait: a full line of signing (16) must leave room for what else an issuer asks. */
+const CONNECTIONS = 24
 /** Shorter than a server keeps an idle connection, so that we never write into one it is just closing. */
 const IDLE: Duration = 20_000
 

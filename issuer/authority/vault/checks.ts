@@ -10,7 +10,7 @@ import { describePermitted, type Permitted } from '../../../src/trust/name-const
 import { isOnlyCommonName, type Names } from '../../../src/trust/names.ts'
 import { readParts, readValidity } from '../../../src/trust/parts.ts'
 import { decodePem, encodePem } from '../../../src/trust/pem.ts'
-import { isSignedBy } from '../../../src/trust/signature.ts'
+import { isSignedByNow } from '../../../src/trust/signature.ts'
 import type { LeafRequest } from '../authority.ts'
 import { type Attempt, attemptOf, commonName } from './names.ts'
 
@@ -81,13 +81,14 @@ export function problemOfAuthority(certificate: Certificate): string | null {
 
 /**
  * The leaf in PEM. Throws ERR_AUTHORITY_ANSWER unless it is the one that was asked for, under this authority and not
- * beyond it. Read from its bytes: to have OpenSSL read it, too, takes as long as the rest of our side of a call.
+ * beyond it. Read from its bytes: to have OpenSSL read it, too, takes as long as the rest of our side of a call. In our
+ * thread: what the engine leaves us of the processors is little, and every authority there has a P-256 key (making.ts).
  */
-export async function assertLeaf(
+export function assertLeaf(
   pem: string,
   asked: Omit<LeafRequest, keyof Window> & Window & { readonly authority: Certificate },
   path: string,
-): Promise<string> {
+): string {
   const [bytes = Buffer.alloc(0), ...others] = decodePem(pem, 'CERTIFICATE', path, 'ERR_AUTHORITY_ANSWER')
   expect(others.length === 0, path, 'one certificate', `${others.length + 1}`)
   const { parts, validity, extensions } = readLeaf(bytes, path)
@@ -106,7 +107,7 @@ export async function assertLeaf(
   expect(parts.issuer.equals(encodedSubject(authority)), path, by, 'one of another issuer')
   expect(extensions.authorityKeyId === authority.subjectKeyId, path, by, 'one of another key')
   const { signedPart, algorithm, signature } = parts
-  const isSigned = await isSignedBy(signedPart, algorithm, signature, authority.publicKey)
+  const isSigned = isSignedByNow(signedPart, algorithm, signature, authority.publicKey)
   expect(isSigned, path, by, 'a signature by another key')
   return encodePem('CERTIFICATE', bytes)
 }
@@ -124,20 +125,21 @@ function readLeaf(bytes: Uint8Array, path: string) {
 const USAGES = ['serverAuth', 'clientAuth'] as const
 const sorted = (all: readonly string[]): string => [...all].sort().join(', ')
 
-function assertCovers(certificate: Window, asked: Window, path: string): void {
-  const { notBefore, notAfter } = certificate
-  expect(
-    notBefore <= asked.notBefore,
-    path,
-    `a certificate that is valid from ${formatInstant(asked.notBefore)} on`,
-    `${formatInstant(notBefore)}; is the clock of the engine ahead, or not_before_duration of the role too short?`,
-  )
-  expect(
-    notAfter === asked.notAfter,
-    path,
-    `one that ends at ${formatInstant(asked.notAfter)}`,
-    `${formatInstant(notAfter)}; look at max_ttl of the mount and at not_after of the role`,
-  )
+function assertCovers({ notBefore, notAfter }: Window, asked: Window, path: string): void {
+  if (!(notBefore <= asked.notBefore)) {
+    throw unexpected(
+      path,
+      `a certificate that is valid from ${formatInstant(asked.notBefore)} on`,
+      `${formatInstant(notBefore)}; is the clock of the engine ahead, or not_before_duration of the role too short?`,
+    )
+  }
+  if (notAfter !== asked.notAfter) {
+    throw unexpected(
+      path,
+      `one that ends at ${formatInstant(asked.notAfter)}`,
+      `${formatInstant(notAfter)}; look at max_ttl of the mount and at not_after of the role`,
+    )
+  }
 }
 
 function assertIssued(certificate: Certificate, issuer: Certificate, path: string): void {
@@ -164,6 +166,8 @@ const canonical = (address: string): string =>
   address.includes(':') ? new URL(`tls://[${address}]`).hostname.slice(1, -1) : address
 
 function expect(holds: boolean, path: string, expected: string, found: string): void {
-  if (holds) return
-  throw new RotorError('ERR_AUTHORITY_ANSWER', `${path}: expected ${expected}, found ${found}`)
+  if (!holds) throw unexpected(path, expected, found)
 }
+
+const unexpected = (path: string, expected: string, found: string): RotorError =>
+  new RotorError('ERR_AUTHORITY_ANSWER', `${path}: expected ${expected}, found ${found}`)

@@ -36,6 +36,25 @@ describe('DER', () => {
     refuses('1f0100', (reader) => reader.any())
   })
 
+  it('never reads past a value into what follows it', () => {
+    // inside a sequence of 2 or 3 bytes: a length of more, a length that is cut off, no value at all
+    for (const hex of ['3003040200070707', '3002048105070707', '30020482000507']) {
+      refuses(hex, (reader) => reader.sequence().any())
+      refuses(hex, (reader) => reader.take(TAG.sequence).reader('inner').any())
+    }
+    const empty = read('30000400').sequence()
+    assert.equal(empty.more, false)
+    assert.equal(empty.optional(TAG.octetString), null)
+    assert.throws(() => empty.take(TAG.octetString), SyntaxError)
+    const outer = read('3003040107040109')
+    const inner = outer.take(TAG.sequence)
+    assert.equal(inner.content.toString('hex'), '040107')
+    assert.equal(inner.whole.toString('hex'), '3003040107')
+    assert.equal(inner.reader('inner').take(TAG.octetString).content.toString('hex'), '07')
+    assert.equal(outer.take(TAG.octetString).content.toString('hex'), '09')
+    outer.end()
+  })
+
   it('refuses another tag, and bytes after the value', () => {
     refuses('0400', (reader) => reader.sequence())
     refuses('', (reader) => reader.take(TAG.set))

@@ -6,7 +6,7 @@ import { parseCertificate } from '../../../src/trust/certificate.ts'
 import { issueRoot } from '../../../src/trust/issue.ts'
 import { generateKeyPair } from '../../../src/trust/keys.ts'
 import { readParts, readValidity } from '../../../src/trust/parts.ts'
-import { isSignedBy, verifyBytes } from '../../../src/trust/signature.ts'
+import { isSignedBy, isSignedByNow, verifyBytes } from '../../../src/trust/signature.ts'
 import { der, sequence } from './oracle.ts'
 
 const utc = (text: string): Buffer => der(0x17, Buffer.from(text))
@@ -26,6 +26,31 @@ describe('the parts of a certificate', () => {
       assert.deepEqual(readValidity(validity), { notBefore: from, notAfter: to })
       assert.deepEqual([certificate.notBefore, certificate.notAfter], [from, to])
       assert.ok(await isSignedBy(signedPart, algorithm, signature, keyPair.publicKey))
+    }
+  })
+
+  it('are signed or not, whether it is looked at in a thread of the pool or here and now', async () => {
+    const [keyPair, other] = [await generateKeyPair(), await generateKeyPair()]
+    const [longer, rsa] = [await generateKeyPair('P-384'), await generateKeyPair('RSA-3072')]
+    const window = { notBefore: Date.UTC(2026, 0, 1), notAfter: Date.UTC(2027, 0, 1) }
+    const pem = await issueRoot({ domain: 'test', keyPair, ...window })
+    const { signedPart, algorithm, signature } = readParts(parseCertificate(pem, 'root').der)
+    // ecdsa-with-SHA1 (RFC 3279 2.2.3)
+    const sha1 = Buffer.from('300906072a8648ce3d0401', 'hex')
+    const { publicKey } = keyPair
+    for (const [what, holds, data, identifier, by, key] of [
+      ['as it came', true, signedPart, algorithm, signature, publicKey],
+      ['another key', false, signedPart, algorithm, signature, other.publicKey],
+      ['a key on another curve', false, signedPart, algorithm, signature, longer.publicKey],
+      ['a key of another kind', false, signedPart, algorithm, signature, rsa.publicKey],
+      ['a byte more', false, Buffer.concat([signedPart, Buffer.of(0)]), algorithm, signature, publicKey],
+      ['a weak hash', false, signedPart, sha1, signature, publicKey],
+      ['no algorithm', false, signedPart, Buffer.alloc(0), signature, publicKey],
+      ['half a signature', false, signedPart, algorithm, signature.subarray(0, 20), publicKey],
+      ['no signature', false, signedPart, algorithm, Buffer.alloc(0), publicKey],
+    ] as const) {
+      assert.equal(await isSignedBy(data, identifier, by, key), holds, what)
+      assert.equal(isSignedByNow(data, identifier, by, key), holds, `${what}, now`)
     }
   })
 
