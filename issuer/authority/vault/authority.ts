@@ -49,6 +49,12 @@ export interface VaultAuthorityOptions {
 /** An authority: it has its name and its key. */
 type Usable = HeldIssuer & { readonly keyId: string }
 
+/**
+ * One of so many signatures of the engine is verified here. Whoever uses a leaf verifies its own: an agent before it is
+ * staged, a rehearsal before a bundle is published. Here it would be a fifth of the processor time of a call.
+ */
+const SAMPLE = 32
+
 export class VaultAuthority implements Authority {
   readonly #client: VaultClient
   readonly #domain: string
@@ -60,6 +66,8 @@ export class VaultAuthority implements Authority {
   readonly #margin: Duration
   readonly #inventory: Inventory
   readonly #making: Making
+  /** Leaves since one was verified, by id of the issuer. */
+  readonly #sinceVerified = new Map<string, number>()
   /** Suffixes of our tries that are over and not known to be an authority. */
   readonly #leftovers = new Set<string>()
   #held: readonly Usable[] = []
@@ -148,7 +156,20 @@ export class VaultAuthority implements Authority {
       })
     const notBefore = Math.min(window.notBefore + CLOCKS, this.#clock.now())
     const asked = { ...request, ...window, notBefore, authority: certificate }
-    return assertLeaf(checked(signed, answer, path).certificate, asked, path) + certificate.pem
+    const verify = this.#isSample(authority.id)
+    try {
+      return assertLeaf(checked(signed, answer, path).certificate, { ...asked, verify }, path) + certificate.pem
+    } catch (cause) {
+      this.#sinceVerified.delete(authority.id)
+      throw cause
+    }
+  }
+
+  /** The first leaf of an issuer is, and the first after one that was wrong. */
+  #isSample(id: string): boolean {
+    const count = this.#sinceVerified.get(id) ?? 0
+    this.#sinceVerified.set(id, (count + 1) % SAMPLE)
+    return count === 0
   }
 
   async activate(epoch: Epoch): Promise<void> {
