@@ -10,7 +10,7 @@ import { connectWith } from '../../src/nats/connect.ts'
 import type { Facts, NodeFacts } from '../../src/preflight/facts.ts'
 import type { ObservedServer } from '../../src/rotation/state.ts'
 import { leafLifetime } from '../../src/schedule.ts'
-import type { Instant } from '../../src/time.ts'
+import type { Duration, Instant } from '../../src/time.ts'
 import { parseCertificate } from '../../src/trust/certificate.ts'
 import { type BundlePayload, bundlePayload, scheduleOf } from '../../src/wire/bundle.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
@@ -20,6 +20,9 @@ import { Signers } from '../loop/roots.ts'
 import { newestBundle, readState } from '../store.ts'
 import { viewKeys } from './keys.ts'
 import { viewListeners, viewServers } from './servers.ts'
+
+/** A dial takes milliseconds. */
+const SECOND_CONNECTION: Duration = 5_000
 
 /** Throws as `gatherOverview` and `readIdentity` do; what else can not be seen is in `notSeen`. */
 export async function gatherFacts(operator: Operator, now: Instant): Promise<Facts> {
@@ -79,6 +82,7 @@ async function trySecondConnection(
       name: 'rotor-preflight',
       inboxPrefix: names.inbox(config.name),
       reconnect: false,
+      signal: AbortSignal.timeout(SECOND_CONNECTION),
     })
     await second.close()
     return null
