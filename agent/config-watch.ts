@@ -95,6 +95,10 @@ async function loadTimeOf(nc: NatsConnection, name: string): Promise<string> {
 
 /** `include` of the configuration language: a word at the start of a line or block, and a path, quoted or not. */
 const INCLUDE = /(?:^|[{;,])[ \t]*include[ \t]+(?:"([^"\n]+)"|'([^'\n]+)'|([^\s"'#;,}]+))/gm
+/** Paths that a text of the configuration language includes, as they stand there. */
+export const includesOf = (text: string): string[] =>
+  [...text.matchAll(INCLUDE)].map(([, double, single, bare]) => double ?? single ?? bare ?? '')
+
 /** More files than this are no configuration. */
 const MAX_FILES = 64
 
@@ -108,8 +112,8 @@ async function newestFile(configFile: string): Promise<{ readonly file: string; 
     seen.add(file)
     const at = Math.floor((await stat(file)).mtimeMs)
     if (at > newest.at) newest = { file, at }
-    for (const [, double, single, bare] of (await readFile(file, 'utf8')).matchAll(INCLUDE))
-      queue.push(resolve(dirname(file), double ?? single ?? bare ?? ''))
+    for (const included of includesOf(await readFile(file, 'utf8')))
+      queue.push(resolve(dirname(file), included))
   }
   return newest
 }

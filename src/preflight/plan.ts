@@ -84,6 +84,8 @@ export interface Plan {
 
 /** More turns than the longest rotation has. */
 const MAX_TURNS = 40
+/** How often time alone may pass: a phase lasts a moment, an epoch begins. What waits longer than that holds. */
+const MAX_WAITS = 4
 
 /** From what was found: who stands still, and which listeners work. Null when the key store can not be opened. */
 export function planFor(facts: Facts, findings: readonly Finding[], order: Order, now: Instant): Plan | null {
@@ -114,6 +116,7 @@ export function planRotation(input: PlanInput): Plan {
   }
   const world = new World(input, seen, now)
   const steps: PlanStep[] = []
+  let waits = 0
   for (let turn = 0; turn < MAX_TURNS; turn++) {
     if (state.phase === 'steady' && state.order === null)
       return { outcome: 'done', refused: null, steps, goesOnAt: null, order: nodes }
@@ -139,7 +142,8 @@ export function planRotation(input: PlanInput): Plan {
     const s = situation(state, world.seen, input.policy, world.now)
     const until = holds.length > 0 ? passOverAt(s) : decision.until
     const forced = state.order?.force === true
-    if (until === null || (holds.length > 0 && !forced) || until <= world.now) {
+    waits += 1
+    if (until === null || (holds.length > 0 && !forced) || until <= world.now || waits > MAX_WAITS) {
       const goesOnAt = until === null ? null : formatInstant(until)
       return { outcome: 'holds', refused: null, steps, goesOnAt, order: nodes }
     }

@@ -10,6 +10,8 @@ import { AckPolicy, jetstreamManager } from '@nats-io/jetstream'
 import { editJson } from '../../demo/domain.ts'
 import { countConnections } from '../../issuer/census/count.ts'
 import { readState } from '../../issuer/store.ts'
+import type { TargetConfig } from '../../src/domain/config.ts'
+import { findNatsServer } from '../../src/local/nats-server.ts'
 import { configLoadTime } from '../../src/nats/server-info.ts'
 import type { Finding, FindingId } from '../../src/preflight/findings.ts'
 import type { Plan } from '../../src/preflight/plan.ts'
@@ -46,6 +48,11 @@ test('a dry run foretells what a rotation does and changes nothing; doctor names
   await using domain = await RunningDomain.start({
     servers: 2,
     services: [{ name: 'orders', streams: ['ORDERS'] }, { name: 'billing' }],
+  })
+  const { targets } = JSON.parse(await readFile(domain.agentConfig('nats-1'), 'utf8'))
+  const binary = findNatsServer().path
+  await editJson(domain.agentConfig('nats-1'), {
+    targets: targets.map((target: TargetConfig) => ({ ...target, binary })),
   })
   await domain.startAll(['orders', 'billing'])
   await domain.settled()
@@ -115,11 +122,12 @@ test('a dry run foretells what a rotation does and changes nothing; doctor names
     for (const server of domain.local.servers) server.kill('SIGHUP')
     await eventually(async () => (await loadTimes()).every((time, n) => time !== loaded[n]), patient)
   })
+  const configOf = async (name: string) => {
+    const { status } = (await domain.overview()).agents.find((agent) => agent.name === name) ?? {}
+    return status?.configs[0]
+  }
   await appendFile(accounts[0] ?? '', '# somebody is not done yet\n')
-  await eventually(async () => {
-    const { status } = (await domain.overview()).agents.find(({ name }) => name === 'nats-1') ?? {}
-    return status?.configs.some(({ edited }) => edited !== null)
-  }, patient)
+  await eventually(async () => (await configOf('nats-1'))?.edited, patient)
   await domain.hangUp()
 
   const ill = await ask('doctor', ...config)
@@ -136,11 +144,15 @@ test('a dry run foretells what a rotation does and changes nothing; doctor names
   assert.match(of(ill.findings, 'config-edited'), /accounts\.conf was changed at .*, the server loaded at/)
   assert.match(of(ill.findings, 'history-broken'), /version 2 is missing/)
 
+  await appendFile(accounts[0] ?? '', 'half a sent')
+  await eventually(async () => (await configOf('nats-1'))?.refused, patient)
+
   // 4. a dry run says who it would wait for, and still changes nothing
   const records2 = await records(operator)
   await domain.hangUp()
   const held = await ask('rotate', '--dry-run', ...config, '--accept', 'consumer-loses')
   assert.equal(held.code, 1)
+  assert.match(of(held.findings, 'config-refused'), /accounts\.conf/)
   assert.equal(held.plan?.outcome, 'holds')
   const last = held.plan?.steps.at(-1)
   assert.deepEqual(last?.kind === 'wait' && last.holds.map(({ name }) => name), ['billing', 'nats-2'])

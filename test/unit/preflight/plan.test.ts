@@ -12,6 +12,7 @@ import {
   healthy,
   held,
   order,
+  STATES,
 } from '../../support/rotation-world.ts'
 
 const WELL = facts()
@@ -106,6 +107,18 @@ test('an order that would be refused has no steps, and the reason of the issuer'
   for (const state of [distributingState(), convergingState()]) {
     const moving = facts({ state, seen: healthy(state, NOW, { agents: told(state) }) })
     assert.match(plan(moving).refused ?? '', /under way/)
+  }
+})
+
+test('from every phase there is an answer, and force added to a rotation under way walks it to its end', () => {
+  for (const [phase, make] of Object.entries(STATES)) {
+    const state = make()
+    const seen = healthy(state, state.since, { agents: told(state, { orders: null }) })
+    const given = facts({ state, seen })
+    const at = Math.max(NOW, state.since)
+    const made = planFor(given, judge(given, at), order(true, at), at)
+    assert.equal(made?.outcome, 'done', phase)
+    assert.notEqual(planFor(given, [], order(false, at), at)?.outcome, 'done', phase)
   }
 })
 
