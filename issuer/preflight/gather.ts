@@ -1,5 +1,6 @@
 /** The facts of a preflight, gathered from records, servers, listeners and the key store of this machine. Writes nothing. */
 import type { NatsConnection } from '@nats-io/transport-node'
+import type { Signer } from '../../src/bundle/envelope.ts'
 import { type AgentEntry, entryFor } from '../../src/domain/agents.ts'
 import type { Operator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
@@ -35,14 +36,15 @@ export async function gatherFacts(operator: Operator, now: Instant): Promise<Fac
   const entries = overview.agents.flatMap(({ name }) => entryFor(config.agents, name) ?? [])
   const servers = entries.filter(({ role }) => role === 'server')
   const material = await readIdentity(config.identity)
-  const [keys, count, listeners, secondConnection] = await Promise.all([
+  const [keys, count, listeners] = await Promise.all([
     viewKeys(config, state),
     countConnections(nc, { expected: servers.map(({ name }) => name), now }),
     viewListeners(servers, material),
-    trySecondConnection(operator, nc, new HeldIdentity(material)),
   ])
+  // after the handshakes: those are connections of this account, too
+  const secondConnection = await trySecondConnection(operator, nc, new HeldIdentity(material))
   const view = await viewServers(nc, count.servers, ownStreams(names))
-  const published = keys.signers.length === 0 ? null : await newestBundle(nc, names, keys.signers)
+  const published = await publishedVersion(nc, names, keys.signers)
   const counted = count.problem === null ? [] : [{ what: 'connections', why: count.problem }]
   return {
     state,
@@ -50,8 +52,7 @@ export async function gatherFacts(operator: Operator, now: Instant): Promise<Fac
       held: keys.held,
       roots: keys.roots,
       signedBy: new Signers().of(bundle, keys.held, keys.roots),
-      // without the signer nobody can say which of them is ours; the state says which one has to be
-      published: published?.version ?? state.version,
+      published: published.version ?? state.version,
       agents: overview.agents.map(({ name, status }) => ({ name, status })),
       servers: observed(servers, count),
     },
@@ -64,7 +65,22 @@ export async function gatherFacts(operator: Operator, now: Instant): Promise<Fac
     streams: view.streams,
     keys: keys.facts,
     rootEnds: rootEndsOf(bundle),
-    notSeen: [...counted, ...view.notSeen, ...keys.notSeen],
+    notSeen: [...counted, ...published.notSeen, ...view.notSeen, ...keys.notSeen],
+  }
+}
+
+/** `version` null when nobody can say which message is ours: the state tells then which one has to be. */
+async function publishedVersion(
+  nc: NatsConnection,
+  names: DomainNames,
+  signers: readonly Signer[],
+): Promise<{ readonly version: number | null } & Pick<Facts, 'notSeen'>> {
+  if (signers.length === 0) return { version: null, notSeen: [] }
+  try {
+    return { version: (await newestBundle(nc, names, signers))?.version ?? 0, notSeen: [] }
+  } catch (cause) {
+    const { message } = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
+    return { version: null, notSeen: [{ what: `stream ${names.bundleStream}`, why: message }] }
   }
 }
 

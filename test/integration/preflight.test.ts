@@ -158,3 +158,12 @@ test('a dry run foretells what a rotation does and changes nothing; doctor names
   assert.deepEqual(last?.kind === 'wait' && last.holds.map(({ name }) => name), ['billing', 'nats-2'])
   assert.deepEqual(await records(operator), records2)
 })
+
+test('a rotation needs a reason, and what is accepted has to be an id', async () => {
+  const without = await rotor('rotate', '--config', 'issuer.json')
+  assert.equal(without.code, 64)
+  assert.match(without.stderr, /--reason <text>/)
+  const unknown = await rotor('doctor', '--config', 'issuer.json', '--accept', 'everything')
+  assert.equal(unknown.code, 64)
+  assert.match(unknown.stderr, /docs\/preflight\.md/)
+})
