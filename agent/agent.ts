@@ -17,6 +17,7 @@ import type { AgentStatus } from '../src/wire/status.ts'
 import { Acceptance } from './acceptance.ts'
 import { type AgentEvent, Applier } from './apply.ts'
 import { watchClock } from './clock.ts'
+import { watchServerConfigs } from './config-watch.ts'
 import { consumeBundles } from './consume.ts'
 import { assertNotEnded, watchEnd } from './ended.ts'
 import { Inbox } from './inbox.ts'
@@ -90,6 +91,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         leaf: { fingerprint: manifest.leaf, issuerEpoch: manifest.epoch, notAfter: manifest.notAfter },
         targets: [],
         usage: [],
+        configs: [],
         clockOffsetMs: null,
         clockBoundMs: 0,
         lastError: null,
@@ -164,6 +166,11 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
             told: ({ offsetMs, boundMs }) =>
               reporter.update({ clockOffsetMs: offsetMs, clockBoundMs: boundMs }),
           },
+          signal,
+        ),
+      (signal) =>
+        watchServerConfigs(
+          { targets: config.targets, connection: (s) => link.ready(s), reporter, every: refresh, logger },
           signal,
         ),
       (signal) => watchUsage(identity, reporter, refresh, clock, signal),

@@ -5,6 +5,7 @@ import { ERRORS, RotorError } from '../src/errors.ts'
 import { VERSION } from '../src/version.ts'
 import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
+import { addDoctor } from './commands/doctor.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addPause } from './commands/pause.ts'
@@ -38,6 +39,7 @@ function makeProgram(): Command {
     addToken,
     addStatus,
     addCensus,
+    addDoctor,
     addRotate,
     addRollback,
     addTaint,

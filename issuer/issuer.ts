@@ -18,15 +18,12 @@ import { runTasks } from '../src/tasks.ts'
 import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
 import { encodeRecord } from '../src/wire/record.ts'
-import type { AgentStatus } from '../src/wire/status.ts'
+import { type AgentStatus, SILENT } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { type OpenAuthority, openAuthority } from './authority/open.ts'
-import type { Vault } from './authority/vault/client.ts'
 import { Census } from './census/census.ts'
 import { ControlConnection } from './control.ts'
-import { FileHistory } from './history/files.ts'
-import type { BundleHistory } from './history/history.ts'
-import { VaultHistory } from './history/vault.ts'
+import { historyOf } from './history/open.ts'
 import { openJoining } from './join/joining.ts'
 import type { JoinLimits } from './join/limits.ts'
 import { Lease } from './lease/lease.ts'
@@ -67,8 +64,6 @@ const LOOK_AROUND_EVERY: Duration = 15_000
 
 /** Who stands by does not see what the leader proves of the first server, and gives it this time. */
 const LEADER_LOOKS: Duration = 1_000
-/** The agent of a server that said nothing for this long will not be the first to change. */
-const SILENT: Duration = 180_000
 
 /** Longest time to end what is under way and to give the lease back, milliseconds. */
 const RESIGN_WITHIN: Duration = 3_000
@@ -186,6 +181,7 @@ async function startWith(
     const { bundle } = view
     return bundle === null || bundle.version < version ? clock.now() : Date.parse(bundle.issuedAt)
   }
+  /** The agent of a server that said nothing for long will not be the first to change. */
   const serverIsExpected = (): boolean =>
     statuses.all().some(({ role, at }) => role === 'server' && clock.now() - Date.parse(at) < SILENT)
   const turns = new Turns(
@@ -330,13 +326,6 @@ const isReached = (nc: NatsConnection, subject: string): Promise<boolean> =>
     () => true,
     (cause) => !isNoResponders(cause),
   )
-
-/** Where the keys are, there the bundles are kept. */
-function historyOf(config: IssuerConfig, vault: Vault | null): BundleHistory {
-  if (config.vault === undefined || vault === null) return new FileHistory(join(config.keys, 'bundles'))
-  const { mounts, kvPrefix: prefix } = config.vault
-  return new VaultHistory({ client: vault, mount: mounts.kv, prefix, domain: config.domain })
-}
 
 /** Has this agent proven the version, or put it back? */
 function hasEnded(status: AgentStatus | null, version: number): boolean {

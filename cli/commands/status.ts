@@ -4,7 +4,7 @@ import { formatReading, surelyOff } from '../../src/clock-reading.ts'
 import { asOperator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
 import { sleep } from '../../src/time.ts'
-import type { AgentStatus } from '../../src/wire/status.ts'
+import { type AgentStatus, SILENT } from '../../src/wire/status.ts'
 import { signalOfProcess } from '../daemon.ts'
 import { colour, makeOutput, relative, table } from '../output.ts'
 import { censusLines } from './census.ts'
@@ -16,8 +16,6 @@ interface StatusOptions {
 }
 
 const REFRESH = 1000
-/** An agent reports once a minute at least. */
-const SILENT = 180_000
 
 export function addStatus(program: Command): void {
   program

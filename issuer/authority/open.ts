@@ -20,6 +20,8 @@ export interface AuthorityPlace {
   readonly vault?: VaultConfig | undefined
   /** What new authorities may certify (name constraints). @default every name */
   readonly permitted?: Permitted | undefined
+  /** Half made authorities in the engine are mended when they are seen. @default true */
+  readonly mends?: boolean | undefined
   readonly logger: Logger
   /** @default the system's */
   readonly clock?: Clock | undefined
@@ -42,10 +44,20 @@ export async function openAuthority(place: AuthorityPlace): Promise<OpenAuthorit
     }
   }
   const { mounts, role } = place.vault
+  const { mends } = place
   const clock = place.clock === undefined ? {} : { clock: place.clock }
   const vault = await Vault.open({ config: place.vault, name: place.name, logger, ...clock })
   return {
-    authority: new VaultAuthority({ client: vault, domain, mounts, role, permitted, logger, ...clock }),
+    authority: new VaultAuthority({
+      client: vault,
+      domain,
+      mounts,
+      role,
+      permitted,
+      mends,
+      logger,
+      ...clock,
+    }),
     vault,
     [Symbol.asyncDispose]: () => vault.close(),
   }

@@ -62,6 +62,7 @@ const SERVER_AGENT = ['$SYS.REQ.SERVER.PING', '$SYS.REQ.SERVER.*.VARZ', '$SYS.RE
  */
 const CENSUS = ['CONNZ', 'ROUTEZ', 'GATEWAYZ', 'LEAFZ', 'LDM', 'KICK']
 
+/** JSZ: names and settings of streams and consumers of every account, no message; `rotor doctor` judges them. */
 function issuerGrants(names: DomainNames): string[] {
   const buckets = [names.statusBucket, names.stateBucket]
   return [
@@ -73,6 +74,7 @@ function issuerGrants(names: DomainNames): string[] {
     ...streamGrants([names.bundleStream, ...buckets.map((bucket) => `KV_${bucket}`)]),
     '$SYS.REQ.SERVER.PING',
     '$SYS.REQ.SERVER.*.VARZ',
+    '$SYS.REQ.SERVER.*.JSZ',
     ...CENSUS.map((what) => `$SYS.REQ.SERVER.*.${what}`),
   ]
 }

@@ -142,6 +142,7 @@ const SERVER_REQUESTS = [
   { subject: '$SYS.REQ.SERVER.*.ROUTEZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.GATEWAYZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.LEAFZ', many: false },
+  { subject: '$SYS.REQ.SERVER.*.JSZ', many: false },
   { subject: '$SYS.REQ.SERVER.*.RELOAD', many: false },
   { subject: '$SYS.REQ.SERVER.*.LDM', many: false },
   { subject: '$SYS.REQ.SERVER.*.KICK', many: false },

@@ -37,7 +37,14 @@ export interface Overview {
   readonly since: string | null
   readonly waitingFor: IssuerReport['waitingFor']
   /** Who leads, with which fencing number; null before the first. `holder` null: nobody does at present. */
-  readonly lease: { readonly holder: string | null; readonly fence: number; readonly since: string } | null
+  readonly lease: {
+    readonly holder: string | null
+    readonly fence: number
+    readonly since: string
+    /** When it was renewed, by the clock of the holder, and how long it lasts, milliseconds. */
+    readonly renewed: string
+    readonly duration: number
+  } | null
   /** Why the issuer can not work at present: OpenBao is sealed, for example. */
   readonly problem: IssuerProblem['problem']
   /** An order is under way. */
@@ -152,6 +159,8 @@ async function gatherOnce(
             holder: lease.holder,
             fence: lease.fence,
             since: lease.holder === null ? lease.at : lease.since,
+            renewed: lease.at,
+            duration: lease.duration,
           },
     problem,
     ordered: state.order !== null,

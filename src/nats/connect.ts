@@ -112,7 +112,12 @@ async function failureOf(
   const text = error instanceof Error ? error.message || error.name : String(error)
   if (isDenied(error)) return noConnection(true, `${servers.join(', ')}: ${text}`, error)
   const found = await look()
-  return noConnection(found.denied, found.reachable ? `${servers.join(', ')}: ${text}` : found.text, error)
+  const said = found.said === null ? '' : `; ${found.said}`
+  return noConnection(
+    found.denied,
+    found.reachable ? `${servers.join(', ')}: ${text}${said}` : found.text,
+    error,
+  )
 }
 
 const noConnection = (denied: boolean, text: string, cause?: unknown): RotorError =>

@@ -23,6 +23,8 @@ export interface Explanation {
   readonly denied: boolean
   /** One line, each server with its reason. */
   readonly text: string
+  /** Words of a server that takes our certificate, and then does not let us in: an account that is full. Null for none. */
+  readonly said: string | null
 }
 
 /** Servers that are asked; the others are mentioned by number. */
@@ -36,6 +38,7 @@ export async function explain(options: ExplainOptions): Promise<Explanation> {
   return {
     reachable: findings.some((finding) => finding.state === 'reachable'),
     denied: findings.some((finding) => finding.state === 'denied'),
+    said: findings.find(({ said }) => said !== undefined)?.said ?? null,
     text: [...findings.map(({ text }) => text), ...(left > 0 ? [`${left} more not asked`] : [])].join('; '),
   }
 }
@@ -43,6 +46,7 @@ export async function explain(options: ExplainOptions): Promise<Explanation> {
 interface Finding {
   readonly state: 'reachable' | 'denied' | 'unavailable'
   readonly text: string
+  readonly said?: string
 }
 
 async function look(server: string, options: ExplainOptions): Promise<Finding> {
@@ -61,7 +65,8 @@ async function look(server: string, options: ExplainOptions): Promise<Finding> {
     if (!result.accepted) {
       return { state: 'denied', text: `${address} refuses our certificate (${result.refused})` }
     }
-    return { state: 'reachable', text: `${address} takes our certificate` }
+    const said = result.denied === null ? {} : { said: `${address} says "${result.denied}"` }
+    return { state: 'reachable', text: `${address} takes our certificate`, ...said }
   } catch (error) {
     if (signal.aborted) throw error
     return { state: 'unavailable', text: RotorError.from(error).message }

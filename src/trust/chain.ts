@@ -134,10 +134,13 @@ export function assertUnderstood({ subject, unknownCritical }: Certificate): voi
 
 /** Like Go and OpenSSL: every certificate that restricts its usages must allow this one. */
 function assertUsage(certificate: Certificate, usage: keyof typeof USAGE): void {
-  const { usages } = certificate
-  if (usages.length === 0 || usages.includes(USAGE[usage]) || usages.includes(ANY_USAGE)) return
-  throw invalid(`"${certificate.subject}" is not for ${usage}, only for ${usages.join(', ')}`)
+  if (isFor(certificate, usage)) return
+  throw invalid(`"${certificate.subject}" is not for ${usage}, only for ${certificate.usages.join(', ')}`)
 }
+
+/** A certificate that says nothing of its usages is for all of them. */
+export const isFor = ({ usages }: Pick<Certificate, 'usages'>, usage: keyof typeof USAGE): boolean =>
+  usages.length === 0 || usages.includes(USAGE[usage]) || usages.includes(ANY_USAGE)
 
 /** True when the certificate is for this private key. */
 export function keyMatches(certificate: Certificate, privateKey: KeyObject): boolean {

@@ -1,7 +1,11 @@
 /** What an agent says of itself: its key in the status bucket, written whole each time. */
 import { z } from 'zod'
 import { ERRORS, type RotorErrorCode } from '../errors.ts'
+import type { Duration } from '../time.ts'
 import { instantText, sha256Hex } from './bundle.ts'
+
+/** Who said nothing for this long is silent: an agent reports once a minute at least. */
+export const SILENT: Duration = 180_000
 
 /** The steps of an apply, in order. `idle`: nothing under way. */
 export const applyStep = z.enum([
@@ -32,6 +36,16 @@ export const targetStatus = z.object({
   evidence: z.string(),
   /** Fingerprint of the leaf that the target was seen to serve, where it serves one. */
   fingerprint: sha256Hex.optional(),
+})
+
+/** Of the configuration file of a nats-server, as far as its agent knows where it is. */
+export const configStatus = z.object({
+  /** Name of the server. */
+  name: z.string(),
+  /** What was changed and not loaded yet, in words; null when the server runs what is on disk. */
+  edited: z.string().nullable(),
+  /** What nats-server says against it, where the agent has its binary; null when it would take it, or was not asked. */
+  refused: z.string().nullable(),
 })
 
 export const usageStatus = z.object({
@@ -68,6 +82,8 @@ export const agentStatus = z.object({
   targets: z.array(targetStatus),
   /** Open sockets of this process that were made with another leaf than `leaf`. Before it was told: none. */
   usage: z.array(usageStatus).default([]),
+  /** One for each nats-server beside us whose configuration file we know and could compare. */
+  configs: z.array(configStatus).default([]),
   /** Our clock minus the clock of the issuer that leads; null before it was measured. */
   clockOffsetMs: z.number().nullable(),
   /** The true offset is at most this far from it. */
@@ -80,5 +96,6 @@ export const agentStatus = z.object({
 
 export type ApplyStep = z.infer<typeof applyStep>
 export type TargetStatus = z.infer<typeof targetStatus>
+export type ConfigStatus = z.infer<typeof configStatus>
 export type UsageStatus = z.infer<typeof usageStatus>
 export type AgentStatus = z.infer<typeof agentStatus>

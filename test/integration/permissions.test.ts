@@ -151,6 +151,7 @@ for (const release of RELEASES) {
       assert.equal((await ask(issuer, `$SYS.REQ.SERVER.${id}.ROUTEZ`)).data.num_routes, 0)
       assert.deepEqual((await ask(issuer, `$SYS.REQ.SERVER.${id}.GATEWAYZ`)).data.outbound_gateways, {})
       assert.equal((await ask(issuer, `$SYS.REQ.SERVER.${id}.LEAFZ`)).data.leafnodes, 0)
+      assert.equal(typeof (await ask(issuer, `$SYS.REQ.SERVER.${id}.JSZ`)).data.streams, 'number')
       // from 2.10 on, and nobody has this id
       if (release === 'nats-server-oldest') return
       for (const what of ['LDM', 'KICK']) {
@@ -358,6 +359,7 @@ async function ask(nc: NatsConnection, subject: string, body?: object, timeout =
       num_routes: number
       outbound_gateways: object
       leafnodes: number
+      streams: number
     }
     error: { description: string }
   }>()

@@ -109,6 +109,7 @@ export function status(state: RotationState, change: Partial<AgentStatus> = {}):
     leaf: leaf(active),
     targets: [],
     usage: [],
+    configs: [],
     clockOffsetMs: 0,
     clockBoundMs: 0,
     lastError: null,

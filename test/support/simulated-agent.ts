@@ -111,6 +111,7 @@ export class SimulatedAgent {
         notAfter: formatInstant(this.leaf.notAfter),
       },
       targets: [],
+      configs: [],
       usage: this.standing.map(({ epoch, issuer, notAfter }) => ({
         type: 'connection',
         name: this.name,

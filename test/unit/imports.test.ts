@@ -28,7 +28,9 @@ const PURE_NODE = new Set(['node:assert', 'node:buffer', 'node:crypto', 'node:pa
 const PURE_NET = "import { isIP } from 'node:net'"
 const PURE_PACKAGES = new Set(['zod', 'jose', '@peculiar/x509', 'reflect-metadata'])
 const isPure = (file: string): boolean =>
-  file.startsWith('src/rotation/') || ['src/schedule.ts', 'src/bundle/payload.ts'].includes(file)
+  file.startsWith('src/rotation/') ||
+  file.startsWith('src/preflight/') ||
+  ['src/schedule.ts', 'src/bundle/payload.ts'].includes(file)
 
 interface Import {
   /** Path in the repository, or the name of a package. */

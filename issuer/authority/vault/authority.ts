@@ -42,6 +42,8 @@ export interface VaultAuthorityOptions {
   readonly logger?: Logger
   /** How long `list` answers from memory, milliseconds: others may make and delete, too. @default 5000 */
   readonly freshFor?: Duration
+  /** Mends what is half made whenever it looks; false for who only wants to see. @default true */
+  readonly mends?: boolean | undefined
   /** From what age on half made things of others are mended, milliseconds: nobody works that long. @default 2 minutes */
   readonly margin?: Duration
 }
@@ -64,6 +66,7 @@ export class VaultAuthority implements Authority {
   readonly #logger: Logger
   readonly #freshFor: Duration
   readonly #margin: Duration
+  readonly #mends: boolean
   readonly #inventory: Inventory
   readonly #making: Making
   /** Leaves since one was verified, by id of the issuer. */
@@ -88,6 +91,7 @@ export class VaultAuthority implements Authority {
     this.#logger = options.logger ?? silentLogger
     this.#freshFor = options.freshFor ?? 5_000
     this.#margin = options.margin ?? 120_000
+    this.#mends = options.mends ?? true
     this.#inventory = new Inventory(this.#client, this.#mount, this.#domain)
     this.#making = new Making(options, this.#clock)
   }
@@ -235,7 +239,7 @@ export class VaultAuthority implements Authority {
   /** What the engine holds, after mending. */
   async #look(): Promise<Holdings> {
     const seen = await this.#inventory.look()
-    const holdings = (await this.#mend(seen)) ? await this.#inventory.look() : seen
+    const holdings = this.#mends && (await this.#mend(seen)) ? await this.#inventory.look() : seen
     this.#held = holdings.issuers.filter(isUsable)
     this.#lookedAt = this.#clock.now()
     for (const { suffix } of this.#held) this.#leftovers.delete(suffix)

@@ -77,6 +77,7 @@ export const FAULTS: Readonly<Record<string, PlantedFault>> = {
                 ...status,
                 version,
                 usage: [],
+                configs: [],
                 leaf: { ...status.leaf, issuerEpoch: active },
               })),
             }
