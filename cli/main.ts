@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander'
 import { ERRORS, RotorError } from '../src/errors.ts'
 import { VERSION } from '../src/version.ts'
+import { addBundle } from './commands/bundle.ts'
 import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
 import { addInit } from './commands/init.ts'
@@ -43,6 +44,7 @@ function makeProgram(): Command {
     addTaint,
     addPause,
     addRoot,
+    addBundle,
     addProbe,
     addInspect,
     addVault,

@@ -109,7 +109,7 @@ export async function writeState(
 export async function newestBundle(
   nc: NatsConnection,
   names: DomainNames,
-  signers: readonly Signer[],
+  signers: readonly Pick<Signer, 'key'>[],
   known: PublishedBundle | null = null,
 ): Promise<PublishedBundle | null> {
   const jsm = await jetstreamManager(nc, { timeout: 5000, checkAPI: false })
