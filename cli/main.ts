@@ -14,6 +14,7 @@ import { addRollback } from './commands/rollback.ts'
 import { addRoot } from './commands/root.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addAgent, addIssuer } from './commands/run.ts'
+import { addSigner } from './commands/signer.ts'
 import { addStatus } from './commands/status.ts'
 import { addTaint } from './commands/taint.ts'
 import { addToken } from './commands/token.ts'
@@ -44,6 +45,7 @@ function makeProgram(): Command {
     addTaint,
     addPause,
     addRoot,
+    addSigner,
     addBundle,
     addProbe,
     addInspect,

@@ -1,5 +1,6 @@
 /** Orders of an operator: checked, put into the state by compare-and-set, answered at once. */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import { KTY, whatLacks } from '../src/bundle/signer.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import { applyOrder, type OrderFacts } from '../src/rotation/orders.ts'
@@ -39,6 +40,7 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
         throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
       const held = wanted.kind === 'rollback' ? await authority.list() : []
       const next = applyOrder(stored.state, wanted, clock.now(), { held, agents: options.agents() })
+      if (wanted.kind === 'signer-rotate') assertCanSign(wanted)
       if (wanted.kind === 'root-rotate') await assertPossible(wanted, stored.state, options.authority)
       try {
         await writeState(nc, names, next, stored.revision)
@@ -65,6 +67,12 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
     answer = { ok: false, code: error.code, message: error.message, serverTime: formatInstant(clock.now()) }
   }
   message.respond(encodeRecord(answer))
+}
+
+/** Throws ERR_ORDER_REFUSED when this Node makes no such key. */
+function assertCanSign({ signer = 'ed25519' }: Order): void {
+  const lack = whatLacks(KTY[signer])
+  if (lack !== null) throw new RotorError('ERR_ORDER_REFUSED', `order signer-rotate: ${lack}`)
 }
 
 /** What no waiting would mend. Throws ERR_ORDER_REFUSED. */

@@ -9,6 +9,7 @@ import { type AcceptedBundle, acceptBundle } from '../../src/bundle/accept.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
 import { isSignerKey } from '../../src/bundle/signer.ts'
+import { formerSigners } from '../../src/bundle/succession.ts'
 import type { AgentConfig } from '../../src/domain/config.ts'
 import { installEnrolment } from '../../src/enrolment/install.ts'
 import { decodeToken, type JoinToken } from '../../src/enrolment/token.ts'
@@ -152,8 +153,10 @@ async function acceptFirst(
   }
   const opened = openEnvelope(envelope).payload
   // only who hashes to a pinned thumbprint counts, whatever else the payload claims
-  const { signers } = decodeRecord(bundlePayload, opened, 'bundle', 'ERR_BUNDLE_MALFORMED')
-  const pinned = signers.filter((key) => token.signers.includes(key.kid) && isSignerKey(key))
+  const payload = decodeRecord(bundlePayload, opened, 'bundle', 'ERR_BUNDLE_MALFORMED')
+  // the token may be older than the signer
+  const named = [...payload.signers, ...formerSigners(payload)]
+  const pinned = named.filter((key) => token.signers.includes(key.kid) && isSignerKey(key))
   const highest = state?.highest ?? null
   const again = highest !== null && highest.digest === payloadDigest(opened)
   return acceptBundle(envelope, {

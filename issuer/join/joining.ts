@@ -1,8 +1,8 @@
 /** The part of an issuer that lets nodes in: its join endpoint, where one is configured, and the answers to operators. */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
-import type { Signer } from '../../src/bundle/envelope.ts'
 import type { Duration } from '../../src/time.ts'
 import type { JoinAnswer, JoinRequest } from '../../src/wire/enrolment.ts'
+import type { SignerStore } from '../signers.ts'
 import type { Statuses } from '../statuses.ts'
 import { openJoinEndpoint } from './endpoint.ts'
 import { type EndpointKey, endpointKey } from './key.ts'
@@ -13,7 +13,7 @@ import { type RedeemOptions, redeem } from './redeem.ts'
 import { Tokens } from './tokens.ts'
 
 export interface JoiningOptions extends Omit<RedeemOptions, 'tokens' | 'newest'> {
-  readonly signers: readonly Signer[]
+  readonly signers: SignerStore
   readonly statuses: Statuses
   /** Of the key store. */
   readonly passphrase: string | undefined
@@ -55,7 +55,7 @@ export async function openJoining(options: JoiningOptions): Promise<Joining> {
   const enrolment = {
     ...parts,
     endpoint: key?.spkiSha256 ?? null,
-    signers: signers.map((signer) => signer.key.kid),
+    signers: () => signers.held.map(({ key }) => key.kid),
   }
   return { handle: (nc, message) => handleEnrolment(nc, message, enrolment), close }
 }

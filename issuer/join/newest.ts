@@ -1,18 +1,21 @@
 /** The newest bundle as an envelope, for nodes that join and for whoever asks: signed once, however often it is asked for. */
 import type { NatsConnection } from '@nats-io/transport-node'
-import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
+import { signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { RotationState } from '../../src/rotation/state.ts'
+import { bundlePayload } from '../../src/wire/bundle.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
+import { decodeRecord } from '../../src/wire/record.ts'
+import type { SignerStore } from '../signers.ts'
 import { readState } from '../store.ts'
 
 export class NewestBundle {
   readonly #names: DomainNames
-  readonly #signers: readonly Signer[]
+  readonly #signers: SignerStore
   #digest = ''
   #envelope: Promise<Uint8Array> = Promise.resolve(new Uint8Array())
 
-  constructor(names: DomainNames, signers: readonly Signer[]) {
+  constructor(names: DomainNames, signers: SignerStore) {
     this.#names = names
     this.#signers = signers
   }
@@ -23,8 +26,9 @@ export class NewestBundle {
     if (stored === null) throw new RotorError('ERR_SIGN_BUSY', 'the issuer is starting')
     const { state } = stored
     if (this.#digest !== state.digest) {
+      const bundle = decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')
+      this.#envelope = signBundle(state.payload, this.#signers.of(bundle))
       this.#digest = state.digest
-      this.#envelope = signBundle(state.payload, this.#signers)
     }
     return { state, envelope: await this.#envelope }
   }

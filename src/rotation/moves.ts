@@ -4,9 +4,10 @@ import { formatInstant } from '../time.ts'
 import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import type { Order } from '../wire/requests.ts'
 import { inShort, waiverText } from './hold.ts'
-import { clip, following, rootsIn } from './payloads.ts'
+import { type Content, clip, following, rootsIn } from './payloads.ts'
 import { type Retirement, retirement, retireReason } from './retire.ts'
 import { holdsNewestRoot, remainingRoots, removalReason } from './roots.ts'
+import { type SignerStep, signerEffects } from './signers.ts'
 import { endOf, hasEnded, type In, type Situation } from './situation.ts'
 import type {
   Decision,
@@ -119,6 +120,14 @@ export const retire = (s: Situation): Moved => stay(s, 'retire', '')
 /** The bundle says which authorities are tainted; the phase goes on. */
 export const taint = (s: Situation): Moved => stay(s, 'taint', taintReason(s, unmarked(s)))
 
+/** The bundle names other signers; the phase goes on. */
+export function changeSigners(s: Situation, step: SignerStep): Moved {
+  const { move, why, signers, succession } = step
+  const { to, ...rest } = stay(s, move, why, { signers, succession })
+  const next: RotationState = { ...to, ...step.state(to.version) }
+  return { ...rest, to: next, effects: [...rest.effects, ...signerEffects(next, signers, s.seen.signers)] }
+}
+
 /** Nobody trusts a tainted authority any more, or it has ended: nothing is left to do, and its key goes. */
 export function distrust(s: Situation, { epoch, removed }: Distrust): Moved {
   const { [epoch]: _, ...tainted } = s.state.tainted
@@ -221,9 +230,9 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
 }
 
 /** A move that publishes and leaves the phase, its beginning and its required version as they are. */
-function stay(s: Situation, move: Move, why: string): Moved {
+function stay(s: Situation, move: Move, why: string, more: Signing = {}): Moved {
   const leaving = retirement(s)
-  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why)
+  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why, null, more)
   const to: RotationState = {
     ...s.state,
     payload: content.payload,
@@ -234,6 +243,8 @@ function stay(s: Situation, move: Move, why: string): Moved {
   }
   return moved(s, move, to, content)
 }
+
+type Signing = Partial<Pick<Content, 'signers' | 'succession'>>
 
 interface Publication {
   readonly payload: string
@@ -251,6 +262,7 @@ function publishing(
   leaving: Retirement,
   why: string,
   root: HeldRoot | null = null,
+  more: Signing = {},
 ): Publication {
   const { ready: gone } = leaving
   const staying = before.filter((authority) => !gone.includes(authority.epoch))
@@ -258,7 +270,7 @@ function publishing(
   const roots = remainingRoots(s, authorities, root)
   const also = [retireReason(s, gone, leaving), removalReason(s, roots)]
   const reason = clip([why, ...also].filter((part) => part !== '').join('; '))
-  const content = { epoch, authorities, roots, reason }
+  const content = { epoch, authorities, roots, reason, ...more }
   return { ...following(s.state, s.bundle, content, s.now), ...content }
 }
 
@@ -300,7 +312,9 @@ export function leftovers(
 /** What every state carries on; where it stands is written anew. */
 function carried(state: RotationState) {
   const { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused } = state
-  return { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused }
+  const { newestSigner, signer } = state
+  const stays = { newest, replaced, newestRoot, tainted, paused, newestSigner, signer }
+  return { v, domain, fence, payload, digest, version, ...stays }
 }
 
 const entry = (authority: HeldAuthority, status: AuthorityStatus): BundleAuthority => ({

@@ -4,6 +4,7 @@ import { type Duration, formatDuration, type Instant } from '../time.ts'
 import type { Order } from '../wire/requests.ts'
 import { bundleOf } from './payloads.ts'
 import { rollbackTarget } from './rollback.ts'
+import { describeChange } from './signers.ts'
 import { situation } from './situation.ts'
 import type { Observations, RotationState } from './state.ts'
 
@@ -110,6 +111,37 @@ const resume: Apply = (state, order) => {
   return { ...state, paused: null }
 }
 
+/** Beside any phase. While one is under way only force can be added to it. */
+const rotateSigner: Apply = (state, order, now) => {
+  assertNotPaused(state, order)
+  const { by, reason, force } = order
+  const before = state.signer
+  if (before === null) {
+    const change = {
+      by,
+      reason,
+      at: now,
+      kind: order.signer ?? 'ed25519',
+      force,
+      withdrawn: false,
+      introduced: null,
+    }
+    return { ...state, signer: change }
+  }
+  if (before.withdrawn || before.force || !force) {
+    throw refuse(order, `one is under way (${describeChange(state, now)}); only force can be added to it`)
+  }
+  return { ...state, signer: { ...before, by, reason, force } }
+}
+
+const withdrawSigner: Apply = (state, order, now) => {
+  const { by, reason } = order
+  const before = state.signer
+  if (before === null) throw refuse(order, describeChange(state, now))
+  if (before.introduced === null) return { ...state, signer: null }
+  return { ...state, signer: { ...before, by, reason, withdrawn: true } }
+}
+
 const APPLY: Readonly<Record<Order['kind'], Apply>> = {
   rotate,
   'root-rotate': rotateRoot,
@@ -118,6 +150,8 @@ const APPLY: Readonly<Record<Order['kind'], Apply>> = {
   taint,
   pause,
   resume,
+  'signer-rotate': rotateSigner,
+  'signer-withdraw': withdrawSigner,
 }
 
 const NOTHING_SEEN: Observations = {

@@ -4,7 +4,7 @@ import { RotorError } from '../errors.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { pemSha256 } from '../trust/pem.ts'
-import { type BundleAuthority, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
+import { type BundleAuthority, type BundlePayload, bundlePayload, type SignerKey } from '../wire/bundle.ts'
 import { decodeRecord } from '../wire/record.ts'
 import type { RotationState } from './state.ts'
 
@@ -50,6 +50,8 @@ export function bootstrap({ domain, payload, fence }: Genesis, now: Instant): Ro
     newestRoot: 1,
     tainted: {},
     paused: null,
+    newestSigner: 1,
+    signer: null,
     phase: 'steady',
     active: bundle.epoch,
   }
@@ -94,6 +96,10 @@ export interface Content {
   /** PEM, newest first. */
   readonly roots: readonly string[]
   readonly reason: string
+  /** Newest first. @default as they are */
+  readonly signers?: readonly SignerKey[]
+  /** @default as it is */
+  readonly succession?: readonly string[]
 }
 
 /** The payload that follows the one of `state`. Throws ERR_INTERNAL rather than making one agents would refuse. */
@@ -113,6 +119,8 @@ export function following(
     reason: clip(content.reason),
     authorities: content.authorities.toSorted((a, b) => a.epoch - b.epoch),
     roots: [...content.roots],
+    ...(content.signers === undefined ? {} : { signers: [...content.signers] }),
+    ...(content.succession === undefined ? {} : { succession: [...content.succession] }),
   }
   const problems = unfit(next)
   if (problems.length > 0) {

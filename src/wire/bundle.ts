@@ -9,6 +9,11 @@ export const BUNDLE_FORMAT = 1
 /** Bytes of the envelope; larger ones are refused before they are parsed. */
 export const MAX_BUNDLE_BYTES = 256 * 1024
 
+/** Changes of the signer that a bundle tells of. */
+export const MAX_LINKS = 8
+/** Characters of one. */
+export const MAX_LINK = 32 * 1024
+
 export const instantText = z.iso.datetime({ precision: 3 })
 export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits')
 const pem = z
@@ -31,6 +36,10 @@ export const bundleAuthority = z.object({
   /** SHA-256 over the DER form. */
   sha256: sha256Hex,
 })
+
+/** What a signer may be; the names of node:crypto. ML-DSA-65 is made to hold against quantum computers. */
+export const SIGNER_KINDS = ['ed25519', 'ml-dsa-65'] as const
+export type SignerKind = (typeof SIGNER_KINDS)[number]
 
 /** The name of a signer. */
 export const signerKid = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected a SHA-256 thumbprint in base64url')
@@ -77,6 +86,11 @@ export const bundlePayload = z.object({
   roots: z.array(pem).min(1).max(16),
   signers: z.array(signerKey).min(1).max(16),
   schedule: bundleSchedule,
+  /**
+   * Who vouched for which signer, oldest first: JWS texts, see src/bundle/succession.ts. Absent until the signer is
+   * changed the first time; nodes of before this field ignore it.
+   */
+  succession: z.array(z.string().max(MAX_LINK)).max(MAX_LINKS).optional(),
 })
 
 export type AuthorityStatus = z.infer<typeof authorityStatus>
