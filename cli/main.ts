@@ -6,6 +6,7 @@ import { VERSION } from '../src/version.ts'
 import { addBundle } from './commands/bundle.ts'
 import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
+import { addHistory } from './commands/history.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addPause } from './commands/pause.ts'
@@ -46,6 +47,7 @@ function makeProgram(): Command {
     addPause,
     addRoot,
     addSigner,
+    addHistory,
     addBundle,
     addProbe,
     addInspect,

@@ -21,12 +21,9 @@ import { encodeRecord } from '../src/wire/record.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import type { Authority } from './authority/authority.ts'
 import { type OpenAuthority, openAuthority } from './authority/open.ts'
-import type { Vault } from './authority/vault/client.ts'
 import { Census } from './census/census.ts'
 import { ControlConnection } from './control.ts'
-import { FileHistory } from './history/files.ts'
-import type { BundleHistory } from './history/history.ts'
-import { VaultHistory } from './history/vault.ts'
+import { historyOf } from './history/open.ts'
 import { openJoining } from './join/joining.ts'
 import type { JoinLimits } from './join/limits.ts'
 import { Lease } from './lease/lease.ts'
@@ -265,6 +262,7 @@ async function startWith(
         handleOrder(nc, message, {
           names,
           authority,
+          signers,
           agents: () => registry.members().map(({ name }) => ({ name, status: statuses.get(name) })),
           clock,
           logger,
@@ -331,13 +329,6 @@ const isReached = (nc: NatsConnection, subject: string): Promise<boolean> =>
     () => true,
     (cause) => !isNoResponders(cause),
   )
-
-/** Where the keys are, there the bundles are kept. */
-function historyOf(config: IssuerConfig, vault: Vault | null): BundleHistory {
-  if (config.vault === undefined || vault === null) return new FileHistory(join(config.keys, 'bundles'))
-  const { mounts, kvPrefix: prefix } = config.vault
-  return new VaultHistory({ client: vault, mount: mounts.kv, prefix, domain: config.domain })
-}
 
 /** Has this agent proven the version, or put it back? */
 function hasEnded(status: AgentStatus | null, version: number): boolean {

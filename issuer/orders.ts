@@ -13,13 +13,15 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type Order, type OrderAnswer, order } from '../src/wire/requests.ts'
 import type { Authority } from './authority/authority.ts'
-import { noRootStore } from './loop/effects.ts'
+import { noRootStore, payloadOf } from './loop/effects.ts'
 import { heldRoots } from './loop/roots.ts'
+import type { SignerStore } from './signers.ts'
 import { readState, writeState } from './store.ts'
 
 export interface OrdersOptions {
   readonly names: DomainNames
   readonly authority: Authority
+  readonly signers: SignerStore
   readonly clock: Clock
   readonly logger: Logger
   /** Every agent of the domain with what it says of itself. */
@@ -43,7 +45,7 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
       if (wanted.kind === 'signer-rotate') assertCanSign(wanted)
       if (wanted.kind === 'root-rotate') await assertPossible(wanted, stored.state, options.authority)
       try {
-        await writeState(nc, names, next, stored.revision)
+        await writeState(nc, names, next, stored.revision, options.signers.of(payloadOf(next)))
         options.accepted(next)
         break
       } catch (cause) {

@@ -10,10 +10,11 @@ import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Signer } from '../src/bundle/envelope.ts'
 import { RotorError } from '../src/errors.ts'
+import { sealed } from '../src/history/seal.ts'
 import { type RotationState, rotationState } from '../src/rotation/state.ts'
 import { MAX_BUNDLE_BYTES } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
-import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { decodeRecord } from '../src/wire/record.ts'
 import { type OwnBundle, openOwn } from './own.ts'
 
 /** Of the rotation state in its bucket. */
@@ -81,18 +82,25 @@ export async function readState(nc: NatsConnection, names: DomainNames): Promise
   }
 }
 
-/** Writes the state if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */
+/** The state as its bytes are stored; null before the first issuer wrote it. */
+export async function readSealed(nc: NatsConnection, names: DomainNames): Promise<Uint8Array | null> {
+  const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
+  const entry = await kv.get(STATE_KEY)
+  return entry === null || entry.operation !== 'PUT' ? null : entry.value
+}
+
+/** Writes the state, sealed by `signers`, if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */
 export async function writeState(
   nc: NatsConnection,
   names: DomainNames,
   state: RotationState,
   revision: number,
+  signers: readonly Signer[],
 ): Promise<number> {
+  const record = await sealed(state, signers)
   const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
   try {
-    return revision === 0
-      ? await kv.create(STATE_KEY, encodeRecord(state))
-      : await kv.update(STATE_KEY, encodeRecord(state), revision)
+    return revision === 0 ? await kv.create(STATE_KEY, record) : await kv.update(STATE_KEY, record, revision)
   } catch (cause) {
     throw conflictOr(
       cause,

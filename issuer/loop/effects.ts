@@ -206,5 +206,6 @@ export const noRootStore = (): RotorError =>
     'a new root is made in the engine by its operator, who makes it the default issuer of the root mount; then order again (docs/operations.md, "Changing the root")',
   )
 
-const payloadOf = (state: RotationState): BundlePayload =>
+/** The payload of a state, parsed. */
+export const payloadOf = (state: Pick<RotationState, 'payload'>): BundlePayload =>
   decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')

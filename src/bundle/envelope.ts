@@ -43,6 +43,10 @@ const envelope = z.strictObject({
 export interface Envelope {
   /** The bytes that are signed. Nothing in them is proven before `verify` said so. */
   readonly payload: Uint8Array
+  /** Who is said to have signed. */
+  readonly kids: readonly string[]
+  /** Written as `signBundle` writes it: no space, no other order of names or signatures. */
+  readonly canonical: boolean
   /** Did this key sign these bytes? False too when the `kid` is not its thumbprint, or this Node knows no such key. */
   verify(key: SignerKey): Promise<boolean>
 }
@@ -60,17 +64,25 @@ export async function signText(text: string, signers: readonly Signer[], typ: st
   if (signers.length === 0) throw new TypeError('expected at least one signer')
   const jws = new GeneralSign(Buffer.from(text, 'utf8'))
   const byKid = new Map(signers.map((signer) => [signer.key.kid, signer]))
-  for (const [kid, { privateKey, key }] of [...byKid].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [kid, { privateKey, key }] of [...byKid].sort(byName)) {
     jws.addSignature(privateKey).setProtectedHeader({ alg: SIGNER_ALGS[key.kty], kid, typ })
   }
   const { payload, signatures } = await jws.sign()
-  const bytes = encodeRecord({
-    payload,
-    signatures: signatures.map((one) => ({ protected: one.protected, signature: one.signature })),
-  })
+  const bytes = written(payload, signatures)
   assertSize(bytes)
   return bytes
 }
+
+const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1)
+
+const written = (
+  payload: string,
+  signatures: readonly { readonly protected?: string; readonly signature: string }[],
+): Uint8Array =>
+  encodeRecord({
+    payload,
+    signatures: signatures.map((one) => ({ protected: one.protected, signature: one.signature })),
+  })
 
 /**
  * Takes an envelope from an untrusted source apart. Throws ERR_BUNDLE_TOO_LARGE before anything is parsed, and
@@ -100,6 +112,15 @@ export function openEnvelope(bytes: Uint8Array, typ = TYP): Envelope {
   }
   return {
     payload: Buffer.from(payload, 'base64url'),
+    kids: [...byKid.keys()],
+    canonical:
+      Buffer.compare(
+        bytes,
+        written(
+          payload,
+          [...byKid].sort(byName).map(([, one]) => one),
+        ),
+      ) === 0,
     verify: async (key) => {
       const signature = byKid.get(key.kid)
       return signature !== undefined && isSignerKey(key) && (await verifies({ payload, ...signature }, key))

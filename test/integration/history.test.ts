@@ -1,0 +1,84 @@
+/**
+ * `rotor history --verify` against a real domain: whole after rotations and a change of the signer; and somebody with all
+ * rights over the servers, or over the folder of the keys, can not change, drop, exchange or repeat a thing unseen.
+ */
+import assert from 'node:assert/strict'
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { jetstream } from '@nats-io/jetstream'
+import { Kvm } from '@nats-io/kv'
+import { gatherHistory } from '../../issuer/history/gather.ts'
+import { readIssuerConfig } from '../../src/domain/config.ts'
+import { stateFindings } from '../../src/history/state.ts'
+import { readHistory } from '../../src/history/verify.ts'
+import { rotor } from '../support/cli.ts'
+import { RunningDomain } from '../support/running-domain.ts'
+
+test('nobody touches what is stored of a domain without being named', { timeout: 120_000 }, async () => {
+  await using domain = await RunningDomain.start({ policy: { retireAfter: '0s' } })
+  await domain.startAll()
+  await domain.rotate()
+  await domain.order('a drill', 'signer-rotate')
+  await domain.settled(undefined, ({ signers }) => signers.length === 1)
+  await domain.rotate()
+  await domain.stopIssuer()
+  const { issuerConfig } = domain.local.founded
+  const config = await readIssuerConfig(issuerConfig)
+  const { names } = domain
+  const findings = () =>
+    domain.asOperator(async ({ nc }) => {
+      const { states, sealed, ...gathered } = await gatherHistory(config, nc)
+      const read = await readHistory({ domain: names.domain, ...gathered, now: Date.now() })
+      return [...read.findings, ...(await stateFindings(states, sealed, read.entries))].map(
+        ({ where }) => where,
+      )
+    })
+  assert.deepEqual(await findings(), [])
+  const whole = await rotor('history', '--config', issuerConfig, '--verify')
+  assert.equal(whole.code, 0, whole.stdout + whole.stderr)
+  assert.match(whole.stdout, /introduce signer [\s\S]*Versions 1 to \d+ are whole/)
+  const offline = await rotor('history', '--config', issuerConfig, '--verify', '--offline', '--json')
+  assert.equal(offline.code, 0, offline.stdout)
+  const { entries } = JSON.parse(offline.stdout)
+
+  // beside the keys
+  const kept = join(config.keys, 'bundles')
+  const files = (await readdir(kept)).sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10))
+  assert.equal(files.length, entries.length)
+  const middle = join(kept, files[3] ?? '')
+  const text = await readFile(middle, 'utf8')
+  const version = Number.parseInt(files[3] ?? '', 10)
+  await writeFile(middle, text.replace('"payload":"e', '"payload":"f'))
+  assert.ok((await findings()).includes(`kept bundle ${version}`))
+  const told = await rotor('history', '--config', issuerConfig, '--verify', '--offline', '--json')
+  assert.equal(told.code, 1)
+  assert.ok(
+    JSON.parse(told.stdout).findings.some(
+      ({ where }: { where: string }) => where === `kept bundle ${version}`,
+    ),
+  )
+  await rm(middle)
+  assert.deepEqual(await findings(), [`kept bundle ${version}`, `stream message ${version}`])
+  await rename(join(kept, files[4] ?? ''), middle)
+  assert.ok((await findings()).includes(`kept bundle ${version}`))
+  await rename(middle, join(kept, files[4] ?? ''))
+  await writeFile(middle, text)
+  assert.deepEqual(await findings(), [])
+
+  // on the servers, with the rights of an issuer and more
+  const bundles = await domain.history()
+  await domain.asOperator(async ({ nc }) => {
+    const js = jetstream(nc)
+    const kv = await new Kvm(js).open(names.stateBucket)
+    const state = (await kv.get('rotation'))?.string() ?? ''
+    await kv.put('rotation', state.replace('"phaseVersion":', '"phaseVersion":1'))
+    assert.deepEqual(await findings(), ['rotation state'])
+    await kv.put('rotation', state)
+    assert.deepEqual(await findings(), [])
+    // played again
+    const last = bundles.at(-1)
+    await js.publish(names.bundleSubject, bundles[2]?.envelope ?? '')
+    assert.deepEqual(await findings(), [`stream message ${(last?.sequence ?? 0) + 1}`])
+  })
+})
