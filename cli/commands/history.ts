@@ -5,6 +5,7 @@ import { readIssuerConfig } from '../../src/domain/config.ts'
 import { asOperator } from '../../src/domain/operator.ts'
 import { stateFindings } from '../../src/history/state.ts'
 import { type Finding, type HistoryEntry, readHistory } from '../../src/history/verify.ts'
+import type { BundlePayload } from '../../src/wire/bundle.ts'
 import { colour, makeOutput, table } from '../output.ts'
 
 interface HistoryOptions {
@@ -91,23 +92,40 @@ const entryOf = ({ version, payload, digest, sequence, kept }: HistoryEntry) => 
   digest,
   previous: payload.previous,
   signers: payload.signers.map(({ kid }) => kid),
+  record: payload.record ?? null,
   authorities: payload.authorities.map(({ epoch, status, sha256 }) => ({ epoch, status, sha256 })),
   sequence,
   kept,
 })
 
 function render(entries: readonly HistoryEntry[], findings: readonly Finding[] | null): string {
-  const rows = entries.map(({ version, payload, sequence, kept }) => [
-    `${version}`,
-    payload.issuedAt,
-    `${payload.epoch}`,
-    payload.authorities.map(({ epoch }) => epoch).join(' '),
-    payload.signers.map(({ kid }) => kid.slice(0, 8)).join(' '),
-    [sequence === null ? [] : `stream ${sequence}`, kept ? 'kept' : []].flat().join(', '),
-    payload.reason,
+  const rows = entries.flatMap(({ version, payload, sequence, kept }) => [
+    ...toldBefore(payload),
+    [
+      `${version}`,
+      payload.issuedAt,
+      `${payload.epoch}`,
+      payload.authorities.map(({ epoch }) => epoch).join(' '),
+      payload.signers.map(({ kid }) => kid.slice(0, 8)).join(' '),
+      [sequence === null ? [] : `stream ${sequence}`, kept ? 'kept' : []].flat().join(', '),
+      payload.reason,
+    ],
   ])
   const head = ['VERSION', 'ISSUED', 'SIGNS', 'TRUSTED', 'SIGNERS', 'WHERE', 'REASON']
   return [table([head, ...rows]), ...(findings === null ? [] : ['', verdict(entries, findings)])].join('\n')
+}
+
+/** Orders, and moves without a bundle of their own, since the one before; in the order they came. */
+function toldBefore({ record }: BundlePayload): string[][] {
+  if (record === undefined) return []
+  const orders = record.orders.map(({ kind, by, reason, force, at }) => ({
+    at,
+    text: `order ${kind}${force ? ', forced,' : ''} by ${by}: ${reason}`,
+  }))
+  const moves = record.moves.map(({ at, reason }) => ({ at, text: reason }))
+  const left = record.left === 0 ? [] : [['', '', '', '', '', '', `and ${record.left} before these`]]
+  const told = [...orders, ...moves].sort((a, b) => (a.at < b.at ? -1 : 1))
+  return [...left, ...told.map(({ at, text }) => ['', at, '', '', '', '', text])]
 }
 
 function verdict(entries: readonly HistoryEntry[], findings: readonly Finding[]): string {

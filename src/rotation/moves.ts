@@ -5,6 +5,7 @@ import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import type { Order } from '../wire/requests.ts'
 import { inShort, waiverText } from './hold.ts'
 import { type Content, clip, following, rootsIn } from './payloads.ts'
+import { NOTHING_PENDING, noteMove, recordOf } from './record.ts'
 import { type Retirement, retirement, retireReason } from './retire.ts'
 import { holdsNewestRoot, remainingRoots, removalReason } from './roots.ts'
 import { type SignerStep, signerEffects } from './signers.ts'
@@ -131,16 +132,18 @@ export function changeSigners(s: Situation, step: SignerStep): Moved {
 /** Nobody trusts a tainted authority any more, or it has ended: nothing is left to do, and its key goes. */
 export function distrust(s: Situation, { epoch, removed }: Distrust): Moved {
   const { [epoch]: _, ...tainted } = s.state.tainted
-  const to: RotationState = { ...s.state, tainted }
   const left = removed.cutOff.length === 0 ? '' : `; cut off: ${inShort(removed.cutOff)}`
-  const reason = hasEnded(s, epoch)
+  const why = hasEnded(s, epoch)
     ? `tainted epoch ${epoch} has ended`
     : `nobody trusts epoch ${epoch} any more`
+  const reason = clip(why + left)
+  const pending = noteMove(s.state.pending, 'distrust', reason, null, s.now)
+  const to: RotationState = { ...s.state, tainted, pending }
   return {
     kind: 'move',
     move: 'distrust',
     to,
-    reason: clip(reason + left),
+    reason,
     effects: leftovers(to, s.bundle, s.seen),
   }
 }
@@ -159,8 +162,10 @@ export function converge(
 ): Moved {
   const { active, phase } = s.state
   const goesOn = phase === 'introducing' && holdsNewestRoot(s)
+  const reason = clip(doneReason(s) + waiverText(waiver))
   const to: RotationState = {
     ...carried(s.state),
+    pending: noteMove(s.state.pending, 'converge', reason, waiver, s.now),
     since: s.now,
     order: goesOn ? s.state.order : unlessRotation(s.state.order),
     waivers: goesOn ? withWaiver(s.state, waiver) : [],
@@ -168,7 +173,6 @@ export function converge(
     phase: 'steady',
     active,
   }
-  const reason = clip(doneReason(s) + waiverText(waiver))
   return { kind: 'move', move: 'converge', to, reason, effects: leftovers(to, s.bundle, s.seen) }
 }
 
@@ -207,12 +211,16 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
     ...(signerEnded ? [state.active] : []),
   ]
   const { waiver = null, order = state.order, root = null } = changes
-  const content = publishing(s, standing.active, changes.authorities, { ...leaving, ready: gone }, why, root)
+  const content = publishing(s, standing.active, changes.authorities, { ...leaving, ready: gone }, why, {
+    root,
+    record: recordOf(s, move, waiver),
+  })
   const stopped = { [state.active]: { at: s.now, version: content.version } }
   const { [standing.active]: _, ...others } = state.replaced
   const replaced = standing.active === state.active ? state.replaced : { ...others, ...stopped }
   const to: RotationState = {
     ...carried(state),
+    pending: NOTHING_PENDING,
     ...standing,
     payload: content.payload,
     digest: content.digest,
@@ -232,9 +240,13 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
 /** A move that publishes and leaves the phase, its beginning and its required version as they are. */
 function stay(s: Situation, move: Move, why: string, more: Signing = {}): Moved {
   const leaving = retirement(s)
-  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why, null, more)
+  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why, {
+    ...more,
+    record: recordOf(s, move, null),
+  })
   const to: RotationState = {
     ...s.state,
+    pending: NOTHING_PENDING,
     payload: content.payload,
     digest: content.digest,
     version: content.version,
@@ -245,6 +257,7 @@ function stay(s: Situation, move: Move, why: string, more: Signing = {}): Moved 
 }
 
 type Signing = Partial<Pick<Content, 'signers' | 'succession'>>
+type Extras = Signing & Pick<Content, 'record'> & { readonly root?: HeldRoot | null }
 
 interface Publication {
   readonly payload: string
@@ -261,16 +274,16 @@ function publishing(
   before: readonly BundleAuthority[],
   leaving: Retirement,
   why: string,
-  root: HeldRoot | null = null,
-  more: Signing = {},
+  more: Extras,
 ): Publication {
+  const { root = null, ...rest } = more
   const { ready: gone } = leaving
   const staying = before.filter((authority) => !gone.includes(authority.epoch))
   const authorities = marked(s.state, staying, epoch)
   const roots = remainingRoots(s, authorities, root)
   const also = [retireReason(s, gone, leaving), removalReason(s, roots)]
   const reason = clip([why, ...also].filter((part) => part !== '').join('; '))
-  const content = { epoch, authorities, roots, reason, ...more }
+  const content = { epoch, authorities, roots, reason, ...rest }
   return { ...following(s.state, s.bundle, content, s.now), ...content }
 }
 

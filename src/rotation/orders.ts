@@ -3,6 +3,7 @@ import { RotorError } from '../errors.ts'
 import { type Duration, formatDuration, type Instant } from '../time.ts'
 import type { Order } from '../wire/requests.ts'
 import { bundleOf } from './payloads.ts'
+import { noteOrder } from './record.ts'
 import { rollbackTarget } from './rollback.ts'
 import { describeChange } from './signers.ts'
 import { situation } from './situation.ts'
@@ -30,7 +31,8 @@ export function applyOrder(
   if (!(age <= MAX_ORDER_AGE)) {
     throw refuse(order, `expected one made within ${formatDuration(MAX_ORDER_AGE)}, found ${order.at}`)
   }
-  return APPLY[order.kind](state, order, now, facts)
+  const taken = APPLY[order.kind](state, order, now, facts)
+  return { ...taken, pending: noteOrder(taken.pending, order) }
 }
 
 const refuse = ({ kind }: Order, problem: string): RotorError =>

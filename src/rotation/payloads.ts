@@ -4,7 +4,13 @@ import { RotorError } from '../errors.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { pemSha256 } from '../trust/pem.ts'
-import { type BundleAuthority, type BundlePayload, bundlePayload, type SignerKey } from '../wire/bundle.ts'
+import {
+  type BundleAuthority,
+  type BundlePayload,
+  type BundleRecord,
+  bundlePayload,
+  type SignerKey,
+} from '../wire/bundle.ts'
 import { decodeRecord } from '../wire/record.ts'
 import type { RotationState } from './state.ts'
 
@@ -52,6 +58,7 @@ export function bootstrap({ domain, payload, fence }: Genesis, now: Instant): Ro
     paused: null,
     newestSigner: 1,
     signer: null,
+    pending: { orders: [], moves: [], left: 0 },
     phase: 'steady',
     active: bundle.epoch,
   }
@@ -100,6 +107,8 @@ export interface Content {
   readonly signers?: readonly SignerKey[]
   /** @default as it is */
   readonly succession?: readonly string[]
+  /** For auditors. @default none */
+  readonly record?: BundleRecord
 }
 
 /** The payload that follows the one of `state`. Throws ERR_INTERNAL rather than making one agents would refuse. */
@@ -121,6 +130,7 @@ export function following(
     roots: [...content.roots],
     ...(content.signers === undefined ? {} : { signers: [...content.signers] }),
     ...(content.succession === undefined ? {} : { succession: [...content.succession] }),
+    record: content.record,
   }
   const problems = unfit(next)
   if (problems.length > 0) {

@@ -48,6 +48,7 @@ export function rebuild(kept: Kept, now: Instant): RotationState {
     paused: null,
     newestSigner: newestSignerOf(bundle, kept),
     signer: signerChangeOf(bundle),
+    pending: { orders: [], moves: [], left: 0 },
     ...standingOf(bundle, kept),
   }
   bundleOf(state) // the checks of a stored state

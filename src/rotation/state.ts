@@ -19,7 +19,14 @@
 import { z } from 'zod'
 import type { Epoch } from '../schedule.ts'
 import type { Instant } from '../time.ts'
-import { SIGNER_KINDS, type SignerKey, type SignerKind, sha256Hex } from '../wire/bundle.ts'
+import {
+  SIGNER_KINDS,
+  type SignerKey,
+  type SignerKind,
+  sha256Hex,
+  toldMove,
+  toldOrder,
+} from '../wire/bundle.ts'
 import { order } from '../wire/requests.ts'
 import type { AgentStatus } from '../wire/status.ts'
 
@@ -57,6 +64,15 @@ const signerChange = z.object({
   introduced: z.object({ at: z.number(), version: z.int().positive() }).nullable(),
 })
 
+/** What happened since the newest bundle: the next one tells it. */
+const pending = z.object({
+  orders: z.array(toldOrder),
+  moves: z.array(toldMove),
+  /** What there was no room for. */
+  left: z.int().nonnegative(),
+})
+export type Pending = z.infer<typeof pending>
+
 const replacement = z.object({ at: z.number(), version: z.int().positive() })
 
 const common = {
@@ -90,6 +106,7 @@ const common = {
   /** The highest number of a signer that was ever in a bundle; that of the founding is 1. */
   newestSigner: z.int().positive().default(1),
   signer: signerChange.nullable().default(null),
+  pending: pending.default({ orders: [], moves: [], left: 0 }),
 }
 
 /** Stored in the state bucket, key `rotation`, written by compare-and-set only. */

@@ -71,6 +71,42 @@ export const bundleSchedule = z.object({
   lead: milliseconds,
 })
 
+const names = z.array(z.string().max(63)).max(256)
+/** An order as it was taken. */
+export const toldOrder = z.object({
+  kind: z.string().max(40),
+  epoch: z.int().optional(),
+  force: z.boolean(),
+  by: z.string().max(200),
+  reason: z.string().max(500),
+  at: instantText,
+})
+/** A move that published nothing. */
+export const toldMove = z.object({
+  move: z.string().max(40),
+  at: instantText,
+  reason: z.string().max(1000),
+  /** Whom it went on without. */
+  waived: names,
+})
+
+/** What led to a bundle since the one before: for auditors; agents do not look at it. */
+export const bundleRecord = z.object({
+  /** The move that published it. */
+  move: z.string().max(40),
+  /** Whom it went on without. */
+  waived: names,
+  orders: z.array(toldOrder).max(16),
+  moves: z.array(toldMove).max(16),
+  /** How many more orders and moves there were. */
+  left: z.int().nonnegative(),
+  /** Versions the agents had applied and proven by their own word, 0 for none; `agents` may not name all `count`. */
+  acks: z
+    .array(z.object({ version: z.int().nonnegative(), count: z.int().positive(), agents: names }))
+    .max(16),
+})
+export type BundleRecord = z.infer<typeof bundleRecord>
+
 export const bundlePayload = z.object({
   v: z.literal(BUNDLE_FORMAT),
   domain: z.string(),
@@ -91,6 +127,8 @@ export const bundlePayload = z.object({
    * changed the first time; nodes of before this field ignore it.
    */
   succession: z.array(z.string().max(MAX_LINK)).max(MAX_LINKS).optional(),
+  /** Absent in version 1. */
+  record: bundleRecord.optional(),
 })
 
 export type AuthorityStatus = z.infer<typeof authorityStatus>

@@ -37,10 +37,19 @@ test('nobody touches what is stored of a domain without being named', { timeout:
   assert.deepEqual(await findings(), [])
   const whole = await rotor('history', '--config', issuerConfig, '--verify')
   assert.equal(whole.code, 0, whole.stdout + whole.stderr)
-  assert.match(whole.stdout, /introduce signer [\s\S]*Versions 1 to \d+ are whole/)
+  assert.match(
+    whole.stdout,
+    /order signer-rotate by test: a drill[\s\S]*introduce signer [\s\S]*Versions 1 to \d+ are whole/,
+  )
   const offline = await rotor('history', '--config', issuerConfig, '--verify', '--offline', '--json')
   assert.equal(offline.code, 0, offline.stdout)
   const { entries } = JSON.parse(offline.stdout)
+  const activated = entries.find(
+    ({ record }: { record: { move: string } | null }) => record?.move === 'activate',
+  )
+  assert.deepEqual(activated.record.acks, [
+    { version: activated.version - 1, count: 2, agents: ['issuer', 'nats-1'] },
+  ])
 
   // beside the keys
   const kept = join(config.keys, 'bundles')
