@@ -82,11 +82,20 @@ export async function readState(nc: NatsConnection, names: DomainNames): Promise
   }
 }
 
-/** The state as its bytes are stored; null before the first issuer wrote it. */
-export async function readSealed(nc: NatsConnection, names: DomainNames): Promise<Uint8Array | null> {
+/**
+ * The state as its bytes are stored, and whether an earlier revision had the same ones: no issuer writes a state twice.
+ * Null before the first.
+ */
+export async function readSealed(
+  nc: NatsConnection,
+  names: DomainNames,
+): Promise<{ readonly data: Uint8Array; readonly repeated: boolean } | null> {
   const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
-  const entry = await kv.get(STATE_KEY)
-  return entry === null || entry.operation !== 'PUT' ? null : entry.value
+  const revisions: Uint8Array[] = []
+  for await (const entry of await kv.history({ key: STATE_KEY })) revisions.push(entry.value)
+  const data = revisions.pop()
+  if (data === undefined || data.length === 0) return null
+  return { data, repeated: revisions.some((one) => Buffer.compare(one, data) === 0) }
 }
 
 /** Writes the state, sealed by `signers`, if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */

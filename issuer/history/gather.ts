@@ -26,7 +26,7 @@ export interface Gathered extends Pick<HistoryMaterial, 'stream' | 'kept' | 'gen
   /** Before and after the stream was read; nulls without NATS, or before the first. */
   readonly states: readonly [RotationState | null, RotationState | null]
   /** The later one as its bytes are stored. */
-  readonly sealed: Uint8Array | null
+  readonly sealed: { readonly data: Uint8Array; readonly repeated: boolean } | null
 }
 
 /**
@@ -45,7 +45,7 @@ export async function gatherHistory(config: IssuerConfig, nc: NatsConnection | n
   const known = (await history.list()).at(-1) ?? 0
   const stream = await gatherStream(nc, names)
   const sealed = await readSealed(nc, names)
-  const after = sealed === null ? null : decodeRecord(rotationState, sealed, names.stateBucket)
+  const after = sealed === null ? null : decodeRecord(rotationState, sealed.data, names.stateBucket)
   // kept and published since then
   const kept = (await gatherKept(history)).filter(
     ({ version }) => version <= Math.max(known, newestIn(stream)),

@@ -6,19 +6,20 @@ import { problemOfSeal } from './seal.ts'
 import type { Finding, HistoryEntry } from './verify.ts'
 
 /**
- * `before` and `after`: as it was read before and after the stream, while the domain went on; null when there is none. `data`: the
+ * `before` and `after`: as it was read before and after the stream, while the domain went on; null when there is none. `stored`: the
  * bytes of the later one, sealed by a signer of the newest bundle.
  */
 export async function stateFindings(
   [before, after]: readonly [RotationState | null, RotationState | null],
-  data: Uint8Array | null,
+  stored: { readonly data: Uint8Array; readonly repeated: boolean } | null,
   entries: readonly HistoryEntry[],
 ): Promise<Finding[]> {
   const newest = entries.findLast(({ verified }) => verified)
-  if (before === null || after === null || data === null || newest === undefined) return []
+  if (before === null || after === null || stored === null || newest === undefined) return []
   const finding = (problem: string): Finding[] => [{ where: 'rotation state', problem }]
-  const seal = await problemOfSeal(data, newest.payload.signers)
+  const seal = await problemOfSeal(stored.data, newest.payload.signers)
   if (seal !== null) return finding(seal)
+  if (stored.repeated) return finding('an earlier one was put back: it had the same bytes before')
   try {
     bundleOf(after)
   } catch (cause) {

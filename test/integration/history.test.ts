@@ -6,12 +6,14 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { jetstream } from '@nats-io/jetstream'
+import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { Kvm } from '@nats-io/kv'
+import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { gatherHistory } from '../../issuer/history/gather.ts'
 import { readIssuerConfig } from '../../src/domain/config.ts'
 import { stateFindings } from '../../src/history/state.ts'
 import { readHistory } from '../../src/history/verify.ts'
+import { startNatsServer } from '../../src/local/nats-server.ts'
 import { rotor } from '../support/cli.ts'
 import { RunningDomain } from '../support/running-domain.ts'
 
@@ -26,14 +28,14 @@ test('nobody touches what is stored of a domain without being named', { timeout:
   const { issuerConfig } = domain.local.founded
   const config = await readIssuerConfig(issuerConfig)
   const { names } = domain
-  const findings = () =>
-    domain.asOperator(async ({ nc }) => {
-      const { states, sealed, ...gathered } = await gatherHistory(config, nc)
-      const read = await readHistory({ domain: names.domain, ...gathered, now: Date.now() })
-      return [...read.findings, ...(await stateFindings(states, sealed, read.entries))].map(
-        ({ where }) => where,
-      )
-    })
+  const findingsOn = async (nc: NatsConnection) => {
+    const { states, sealed, ...gathered } = await gatherHistory(config, nc)
+    const read = await readHistory({ domain: names.domain, ...gathered, now: Date.now() })
+    return [...read.findings, ...(await stateFindings(states, sealed, read.entries))].map(
+      ({ where }) => where,
+    )
+  }
+  const findings = () => domain.asOperator(({ nc }) => findingsOn(nc))
   assert.deepEqual(await findings(), [])
   const whole = await rotor('history', '--config', issuerConfig, '--verify')
   assert.equal(whole.code, 0, whole.stdout + whole.stderr)
@@ -75,19 +77,60 @@ test('nobody touches what is stored of a domain without being named', { timeout:
   await writeFile(middle, text)
   assert.deepEqual(await findings(), [])
 
-  // on the servers, with the rights of an issuer and more
-  const bundles = await domain.history()
+  // on the servers, with the rights of an issuer
+  const bundles = (await domain.history()).map(({ envelope }) => envelope)
+  let state = ''
   await domain.asOperator(async ({ nc }) => {
     const js = jetstream(nc)
     const kv = await new Kvm(js).open(names.stateBucket)
-    const state = (await kv.get('rotation'))?.string() ?? ''
-    await kv.put('rotation', state.replace('"phaseVersion":', '"phaseVersion":1'))
-    assert.deepEqual(await findings(), ['rotation state'])
+    state = (await kv.get('rotation'))?.string() ?? ''
+    for (const edited of [
+      state.replace('"phaseVersion":', '"phaseVersion":1'),
+      state.replace(/,"seal":.*/, '}'),
+      state.replace(/("seal":.*)"/, '$1x"'),
+    ]) {
+      await kv.put('rotation', edited)
+      assert.deepEqual(await findings(), ['rotation state'])
+    }
+    // an issuer never writes the same twice
     await kv.put('rotation', state)
-    assert.deepEqual(await findings(), [])
-    // played again
-    const last = bundles.at(-1)
-    await js.publish(names.bundleSubject, bundles[2]?.envelope ?? '')
-    assert.deepEqual(await findings(), [`stream message ${(last?.sequence ?? 0) + 1}`])
+    assert.deepEqual(await findings(), ['rotation state'])
+    await js.publish(names.bundleSubject, bundles[2] ?? '')
+    assert.deepEqual(
+      await findings(),
+      [`stream message ${bundles.length + 1}`, 'rotation state'],
+      'played again',
+    )
   })
+
+  // with all rights over them: the stream is made anew
+  await using server = await startNatsServer({
+    name: 'taken',
+    cwd: domain.local.dir,
+    args: ['-js', '-a', '127.0.0.1', '-p', '-1', '-sd', join(domain.local.dir, 'taken')],
+  })
+  const nc = await connect({ servers: server.addresses.client ?? '' })
+  try {
+    const js = jetstream(nc)
+    const jsm = await jetstreamManager(nc)
+    await (await new Kvm(js).create(names.stateBucket)).put('rotation', state)
+    const swapped = bundles.toSpliced(3, 2, bundles[4] ?? Buffer.of(), bundles[3] ?? Buffer.of())
+    for (const [what, messages, deleted] of [
+      ['as it was', bundles, 0],
+      ['one deleted', bundles, 3],
+      ['the newest deleted', bundles, bundles.length],
+      ['one left out', bundles.toSpliced(3, 1), 0],
+      ['the end cut off', bundles.slice(0, -2), 0],
+      ['the beginning cut off', bundles.slice(1), 0],
+      ['two exchanged', swapped, 0],
+    ] as const) {
+      await jsm.streams.add({ name: names.bundleStream, subjects: [names.bundleSubject], max_msgs: 4096 })
+      for (const envelope of messages) await js.publish(names.bundleSubject, envelope)
+      if (deleted > 0) await jsm.streams.deleteMessage(names.bundleStream, deleted)
+      assert.equal((await findingsOn(nc)).length > 0, what !== 'as it was', what)
+      await jsm.streams.delete(names.bundleStream)
+    }
+  } finally {
+    await nc.close()
+  }
 })
