@@ -36,6 +36,7 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
   let answer: OrderAnswer
   try {
     const wanted = decodeRecord(order, message.data, message.subject)
+    await options.signers.refresh()
     for (;;) {
       const stored = await readState(nc, names)
       if (stored === null)

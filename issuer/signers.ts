@@ -99,9 +99,8 @@ export class SignerStore {
     return [...this.#held, ...(bundle === null ? [] : formerSigners(bundle).map((key) => ({ key })))]
   }
 
-  /** What the rotation sees of it, read anew. */
+  /** What the rotation sees of it, as read last. */
   async observe(bundle: BundlePayload): Promise<readonly HeldSigner[]> {
-    await this.refresh()
     const trusted = new Set(bundle.signers.map(({ kid }) => kid))
     const from = this.#held.find(({ key }) => trusted.has(key.kid))
     return Promise.all(

@@ -198,6 +198,8 @@ export class Loop {
     const { names, clock, signers, policy, view } = this.#options
     const since = view.now()
     const read = await this.#fenced.read(nc)
+    // another issuer may have changed the signer while we stood by
+    await signers.refresh()
     const published = await newestBundle(nc, names, signers.held, this.#published)
     this.#published = published
     const stored = await this.#fenced.take(nc, fence, read, published)
