@@ -16,10 +16,11 @@ import { domainNames } from '../src/wire/names.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
 import { Acceptance } from './acceptance.ts'
 import { type AgentEvent, Applier } from './apply.ts'
+import { catchUp, withAdvice } from './catch-up.ts'
 import { watchClock } from './clock.ts'
 import { watchServerConfigs } from './config-watch.ts'
 import { consumeBundles } from './consume.ts'
-import { assertNotEnded, watchEnd } from './ended.ts'
+import { assertNotEnded, leftTrust, watchEnd } from './ended.ts'
 import { Inbox } from './inbox.ts'
 import { forgetJoinKey, isEnrolled, joinWith, tokenFor } from './join/join.ts'
 import { Reporter } from './reporter.ts'
@@ -33,6 +34,11 @@ export interface AgentOptions {
   readonly logger: Logger
   /** Text of a join token: used when this node has no identity that a server would take. Secret. */
   readonly join?: string | undefined
+  /**
+   * A signed bundle, as `rotor bundle export` writes it: for a node that was away for so long that it trusts no server
+   * any more. One that is not newer than what the node has changes nothing.
+   */
+  readonly bundle?: Uint8Array | undefined
   /** Targets of this process, besides those of the configuration and those who join the identity. */
   readonly targets?: readonly Target[]
   /** @default the system's */
@@ -53,7 +59,8 @@ export interface AgentHandle extends AsyncDisposable {
 
 /**
  * Starts an agent on its identity directory. Throws ERR_IDENTITY_* when the directory is not one, is damaged, has ended
- * or has another agent, ERR_JOIN_* when it should join and can not, ERR_TARGET_UNREACHABLE when a target is not there.
+ * or has another agent, ERR_BUNDLE_* when the given bundle is not acceptable, ERR_JOIN_* when it should join and can not,
+ * ERR_TARGET_UNREACHABLE when a target is not there.
  * NATS may be down: that is waited for.
  */
 export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
@@ -62,6 +69,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   const names = domainNames(config.domain)
   const directory = await openDirectory(config.identity)
   try {
+    if (options.bundle !== undefined) await catchUpWith(directory, options.bundle, options)
     if (options.join !== undefined) await joinIfNeeded(directory, options.join, options)
     const acceptance = await Acceptance.open(directory, clock)
     const current = await directory.current()
@@ -110,6 +118,8 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
         name: `rotor-agent-${config.agent}`,
         inboxPrefix: names.inbox(config.agent),
         ...more,
+      }).catch((cause) => {
+        throw withAdvice(cause, config.agent, acceptance.highest.version)
       })
     // the first of a server's agent is its own server, which it then need not ask who it is
     const link = new Link((avoid, signal) => {
@@ -222,6 +232,17 @@ async function renewWhenDue(
     await changed.wait(Math.max(wait, 1_000), signal).catch(() => {})
   }
   forget()
+}
+
+/** A node without an identity has nothing to judge a bundle by: it has to join. */
+async function catchUpWith(
+  directory: IdentityDirectory,
+  bundle: Uint8Array,
+  { config, logger, join, clock = systemClock }: AgentOptions,
+): Promise<void> {
+  if (join !== undefined && (await directory.readState())?.highest == null) return
+  const problem = await catchUp(directory, bundle, { config, clock, logger })
+  if (problem !== null && join === undefined) throw leftTrust(directory.path, problem)
 }
 
 async function joinIfNeeded(

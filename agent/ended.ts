@@ -5,6 +5,16 @@ import type { Identity, IdentitySnapshot } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { type Clock, formatInstant, type Instant } from '../src/time.ts'
 
+const ADVICE =
+  'make a token at the issuer (`rotor token create --agent NAME --out FILE`) and start this agent once with --join FILE'
+
+/** The leaf may be good for a while, but the authority that issued it is not trusted any more, for this reason. */
+export const leftTrust = (path: string, reason: string): RotorError =>
+  new RotorError(
+    'ERR_IDENTITY_ENDED',
+    `${path}: no server takes the certificate any more: ${reason}; ${ADVICE}`,
+  )
+
 /** Throws ERR_IDENTITY_ENDED. `path` is the identity directory. */
 export function assertNotEnded(snapshot: IdentitySnapshot, path: string, now: Instant): void {
   const problem = problemOf(snapshot, path, now)
@@ -15,7 +25,7 @@ function problemOf({ leaf }: IdentitySnapshot, path: string, now: Instant): Roto
   if (now <= leaf.notAfter) return null
   return new RotorError(
     'ERR_IDENTITY_ENDED',
-    `${path}: the certificate ended ${formatInstant(leaf.notAfter)}, now is ${formatInstant(now)}; start the agent with --join and a new token`,
+    `${path}: the certificate ended ${formatInstant(leaf.notAfter)}, now is ${formatInstant(now)}; ${ADVICE}`,
   )
 }
 

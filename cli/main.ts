@@ -3,9 +3,11 @@
 import { Command, CommanderError } from 'commander'
 import { ERRORS, RotorError } from '../src/errors.ts'
 import { VERSION } from '../src/version.ts'
+import { addBundle } from './commands/bundle.ts'
 import { addCensus } from './commands/census.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addHistory } from './commands/history.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addPause } from './commands/pause.ts'
@@ -14,6 +16,7 @@ import { addRollback } from './commands/rollback.ts'
 import { addRoot } from './commands/root.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addAgent, addIssuer } from './commands/run.ts'
+import { addSigner } from './commands/signer.ts'
 import { addStatus } from './commands/status.ts'
 import { addTaint } from './commands/taint.ts'
 import { addToken } from './commands/token.ts'
@@ -45,6 +48,9 @@ function makeProgram(): Command {
     addTaint,
     addPause,
     addRoot,
+    addSigner,
+    addHistory,
+    addBundle,
     addProbe,
     addInspect,
     addVault,

@@ -16,7 +16,7 @@ export interface OrderOptions {
   readonly json: boolean
 }
 
-type What = Pick<Order, 'kind'> & Partial<Pick<Order, 'force' | 'crossSign' | 'epoch'>>
+type What = Pick<Order, 'kind'> & Partial<Pick<Order, 'force' | 'crossSign' | 'epoch' | 'signer'>>
 
 /** Returns when the issuer has it in the state. Throws its refusal. */
 export async function sendOrder({ nc, names }: Operator, what: What, reason: string): Promise<void> {

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { Bell } from '../src/bell.ts'
-import { openEnvelope, type Signer, signerFromPem } from '../src/bundle/envelope.ts'
+import { openEnvelope } from '../src/bundle/envelope.ts'
 import type { IssuerConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Identity } from '../src/identity/identity.ts'
@@ -32,6 +32,7 @@ import { Loop } from './loop/loop.ts'
 import { handleOrder } from './orders.ts'
 import { Prober } from './prober.ts'
 import { Registry } from './registry.ts'
+import { SignerStore } from './signers.ts'
 import { Signing } from './signing/signing.ts'
 import { Statuses } from './statuses.ts'
 import { createStores, readState, STATE_KEY } from './store.ts'
@@ -97,7 +98,8 @@ async function startWith(
   const clock = options.clock ?? systemClock
   const names = domainNames(config.domain)
   const authority = options.authority ?? opened.authority
-  const signer: Signer = signerFromPem(await readText(join(config.keys, 'signer.key')), passphrase)
+  const signers = new SignerStore({ dir: config.keys, passphrase })
+  await signers.refresh()
   const genesis = openEnvelope(Buffer.from(await readText(join(config.keys, 'genesis.jws'))))
   await authority.list().catch((cause) => {
     // The engine comes back, and the loop waits for it. Agents go on meanwhile.
@@ -148,7 +150,7 @@ async function startWith(
     storesLost: () => {
       stored = false
     },
-    signers: [signer],
+    signers,
     policy: config.policy,
     genesis: Buffer.from(genesis.payload).toString('utf8'),
     prober,
@@ -227,7 +229,7 @@ async function startWith(
     config,
     names,
     authority,
-    signers: [signer],
+    signers,
     registry,
     statuses,
     passphrase,
@@ -260,6 +262,7 @@ async function startWith(
         handleOrder(nc, message, {
           names,
           authority,
+          signers,
           agents: () => registry.members().map(({ name }) => ({ name, status: statuses.get(name) })),
           clock,
           logger,

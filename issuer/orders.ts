@@ -1,5 +1,6 @@
 /** Orders of an operator: checked, put into the state by compare-and-set, answered at once. */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import { KTY, whatLacks } from '../src/bundle/signer.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import { applyOrder, type OrderFacts } from '../src/rotation/orders.ts'
@@ -12,13 +13,15 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type Order, type OrderAnswer, order } from '../src/wire/requests.ts'
 import type { Authority } from './authority/authority.ts'
-import { noRootStore } from './loop/effects.ts'
+import { noRootStore, payloadOf } from './loop/effects.ts'
 import { heldRoots } from './loop/roots.ts'
+import type { SignerStore } from './signers.ts'
 import { readState, writeState } from './store.ts'
 
 export interface OrdersOptions {
   readonly names: DomainNames
   readonly authority: Authority
+  readonly signers: SignerStore
   readonly clock: Clock
   readonly logger: Logger
   /** Every agent of the domain with what it says of itself. */
@@ -33,15 +36,17 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
   let answer: OrderAnswer
   try {
     const wanted = decodeRecord(order, message.data, message.subject)
+    await options.signers.refresh()
     for (;;) {
       const stored = await readState(nc, names)
       if (stored === null)
         throw new RotorError('ERR_ORDER_REFUSED', 'the domain has no state yet: the issuer is starting')
       const held = wanted.kind === 'rollback' ? await authority.list() : []
       const next = applyOrder(stored.state, wanted, clock.now(), { held, agents: options.agents() })
+      if (wanted.kind === 'signer-rotate') assertCanSign(wanted)
       if (wanted.kind === 'root-rotate') await assertPossible(wanted, stored.state, options.authority)
       try {
-        await writeState(nc, names, next, stored.revision)
+        await writeState(nc, names, next, stored.revision, options.signers.of(payloadOf(next)))
         options.accepted(next)
         break
       } catch (cause) {
@@ -65,6 +70,12 @@ export async function handleOrder(nc: NatsConnection, message: Msg, options: Ord
     answer = { ok: false, code: error.code, message: error.message, serverTime: formatInstant(clock.now()) }
   }
   message.respond(encodeRecord(answer))
+}
+
+/** Throws ERR_ORDER_REFUSED when this Node makes no such key. */
+function assertCanSign({ signer = 'ed25519' }: Order): void {
+  const lack = whatLacks(KTY[signer])
+  if (lack !== null) throw new RotorError('ERR_ORDER_REFUSED', `order signer-rotate: ${lack}`)
 }
 
 /** What no waiting would mend. Throws ERR_ORDER_REFUSED. */

@@ -14,7 +14,7 @@ export interface OwnBundle {
 export async function openOwn(
   envelope: Uint8Array,
   domain: string,
-  signers: readonly Signer[],
+  signers: readonly Pick<Signer, 'key'>[],
 ): Promise<OwnBundle | null> {
   try {
     const opened = openEnvelope(envelope)

@@ -10,10 +10,11 @@ import { Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Signer } from '../src/bundle/envelope.ts'
 import { RotorError } from '../src/errors.ts'
+import { sealed } from '../src/history/seal.ts'
 import { type RotationState, rotationState } from '../src/rotation/state.ts'
 import { MAX_BUNDLE_BYTES } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
-import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { decodeRecord } from '../src/wire/record.ts'
 import { type OwnBundle, openOwn } from './own.ts'
 
 /** Of the rotation state in its bucket. */
@@ -81,18 +82,34 @@ export async function readState(nc: NatsConnection, names: DomainNames): Promise
   }
 }
 
-/** Writes the state if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */
+/**
+ * The state as its bytes are stored, and whether an earlier revision had the same ones: no issuer writes a state twice.
+ * Null before the first.
+ */
+export async function readSealed(
+  nc: NatsConnection,
+  names: DomainNames,
+): Promise<{ readonly data: Uint8Array; readonly repeated: boolean } | null> {
+  const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
+  const revisions: Uint8Array[] = []
+  for await (const entry of await kv.history({ key: STATE_KEY })) revisions.push(entry.value)
+  const data = revisions.pop()
+  if (data === undefined || data.length === 0) return null
+  return { data, repeated: revisions.some((one) => Buffer.compare(one, data) === 0) }
+}
+
+/** Writes the state, sealed by `signers`, if nobody wrote it since `revision` (0: it must not exist). Throws ERR_STATE_CONFLICT. */
 export async function writeState(
   nc: NatsConnection,
   names: DomainNames,
   state: RotationState,
   revision: number,
+  signers: readonly Signer[],
 ): Promise<number> {
+  const record = await sealed(state, signers)
   const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(names.stateBucket)
   try {
-    return revision === 0
-      ? await kv.create(STATE_KEY, encodeRecord(state))
-      : await kv.update(STATE_KEY, encodeRecord(state), revision)
+    return revision === 0 ? await kv.create(STATE_KEY, record) : await kv.update(STATE_KEY, record, revision)
   } catch (cause) {
     throw conflictOr(
       cause,
@@ -109,7 +126,7 @@ export async function writeState(
 export async function newestBundle(
   nc: NatsConnection,
   names: DomainNames,
-  signers: readonly Signer[],
+  signers: readonly Pick<Signer, 'key'>[],
   known: PublishedBundle | null = null,
 ): Promise<PublishedBundle | null> {
   const jsm = await jetstreamManager(nc, { timeout: 5000, checkAPI: false })

@@ -92,6 +92,11 @@ export const ERRORS = {
     'the signing epoch has no trusted authority in the bundle',
     'withdraw the bundle',
   ),
+  ERR_BUNDLE_UNAVAILABLE: entry(
+    69,
+    'the bundle of --bundle can not be read or fetched',
+    'check the path or address; `rotor bundle export` makes such a file',
+  ),
 
   // identities and files
   ERR_IDENTITY_MISSING: entry(66, 'no identity in this directory', 'run `rotor init`, or check the path'),

@@ -19,7 +19,7 @@ export interface Exchange {
   /** Keeps connections, and has the TLS settings of https. @default a connection of its own */
   readonly agent?: HttpAgent
   /** TLS settings without `agent`. */
-  readonly tls?: Pick<RequestOptions, 'ca' | 'servername'>
+  readonly tls?: Pick<RequestOptions, 'ca' | 'servername' | 'rejectUnauthorized'>
   readonly signal?: AbortSignal
 }
 

@@ -9,6 +9,7 @@ import { type AcceptedBundle, acceptBundle } from '../../src/bundle/accept.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
 import { isSignerKey } from '../../src/bundle/signer.ts'
+import { formerSigners } from '../../src/bundle/succession.ts'
 import type { AgentConfig } from '../../src/domain/config.ts'
 import { installEnrolment } from '../../src/enrolment/install.ts'
 import { decodeToken, type JoinToken } from '../../src/enrolment/token.ts'
@@ -17,16 +18,18 @@ import { type IdentityDirectory, openDirectory } from '../../src/identity/direct
 import { fsyncDir, replaceFile, writeFileDurable, writing } from '../../src/identity/durable.ts'
 import { readText } from '../../src/identity/files.ts'
 import { JOIN_KEY } from '../../src/identity/layout.ts'
+import type { AcceptedState } from '../../src/identity/state.ts'
 import type { Logger } from '../../src/log.ts'
 import { type Clock, type Duration, systemClock } from '../../src/time.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
 import { keyMatches, verifyLeaf } from '../../src/trust/chain.ts'
 import { makeCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, type KeyPair, privateKeyFromPem, privateKeyToPem } from '../../src/trust/keys.ts'
-import { bundlePayload, scheduleOf } from '../../src/wire/bundle.ts'
+import { type BundlePayload, bundlePayload, scheduleOf } from '../../src/wire/bundle.ts'
 import type { JoinHints } from '../../src/wire/enrolment.ts'
 import { domainNames } from '../../src/wire/names.ts'
 import { decodeRecord } from '../../src/wire/record.ts'
+import { problemOfLeaf } from '../catch-up.ts'
 import { askToJoin } from './request.ts'
 
 /** What the node wants of its identity. */
@@ -51,19 +54,24 @@ export function tokenFor({ domain, agent }: Pick<AgentConfig, 'domain' | 'agent'
   )
 }
 
-/** Is there an identity that a server would take at this moment? Then a token stays unused. */
+/** Is there an identity that a server would take at this moment, by all this node knows? Then a token stays unused. */
 export async function isEnrolled(directory: IdentityDirectory, now: number): Promise<boolean> {
-  if ((await directory.readState())?.highest == null) return false
+  const state = await directory.readState()
+  if (state?.highest == null) return false
   try {
     const current = await directory.current()
     if (current === null) return false
-    await directory.load(current.name, now)
-    return true
+    const held = await directory.load(current.name, now)
+    return problemOfLeaf(held, newestOf(state), now) === null
   } catch (cause) {
     if (RotorError.from(cause).code !== 'ERR_IDENTITY_INVALID') throw cause
     return false
   }
 }
+
+/** The newest bundle this node has accepted. */
+const newestOf = ({ envelope }: AcceptedState): BundlePayload =>
+  decodeRecord(bundlePayload, openEnvelope(Buffer.from(envelope ?? '', 'utf8')).payload, 'state.json: bundle')
 
 /**
  * Joins with the token and installs the identity. `before` is given what the configuration needs, when everything was
@@ -145,8 +153,10 @@ async function acceptFirst(
   }
   const opened = openEnvelope(envelope).payload
   // only who hashes to a pinned thumbprint counts, whatever else the payload claims
-  const { signers } = decodeRecord(bundlePayload, opened, 'bundle', 'ERR_BUNDLE_MALFORMED')
-  const pinned = signers.filter((key) => token.signers.includes(key.kid) && isSignerKey(key))
+  const payload = decodeRecord(bundlePayload, opened, 'bundle', 'ERR_BUNDLE_MALFORMED')
+  // the token may be older than the signer
+  const named = [...payload.signers, ...formerSigners(payload)]
+  const pinned = named.filter((key) => token.signers.includes(key.kid) && isSignerKey(key))
   const highest = state?.highest ?? null
   const again = highest !== null && highest.digest === payloadDigest(opened)
   return acceptBundle(envelope, {

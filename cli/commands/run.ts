@@ -1,7 +1,7 @@
 /** `rotor issuer` and `rotor agent`: the two long-running processes. */
 import { dirname, join as joinPath } from 'node:path'
 import { type Command, Option } from 'commander'
-import { type AgentEvent, joinDomain, readAgentConfig, startAgent } from '../../agent/index.ts'
+import { type AgentEvent, joinDomain, readAgentConfig, readBundle, startAgent } from '../../agent/index.ts'
 import { type IssuerEvent, type IssuerHandle, readIssuerConfig, startIssuer } from '../../issuer/index.ts'
 import { RotorError } from '../../src/errors.ts'
 import { makeLogger } from '../../src/log.ts'
@@ -15,6 +15,7 @@ interface AgentFlags {
   readonly config?: string
   readonly dir?: string
   readonly join?: string
+  readonly bundle?: string
   readonly checkConfig: boolean
   readonly logLevel: string
   readonly json: boolean
@@ -109,12 +110,20 @@ its targets, proves the result and reports. Logs go to stderr as JSON lines.`,
       '--join <file>',
       'join the domain with the token in this file, or "-" for stdin, or in ROTOR_JOIN_TOKEN; not used when there is a valid identity',
     )
+    .option(
+      '--bundle <file>',
+      'a newer bundle from this file or https address, for a node that was away for long; it has to be signed by a signer the node knows',
+    )
     .addHelpText(
       'after',
       `
 A new node: "rotor token create" gives the token, once and for an hour
   rotor agent --dir /var/lib/rotor/orders-7 --join token-file
 The token itself may follow --join, but every user of the machine can read that: a file or "-" is better.
+
+A node that was away for so long that it trusts no server any more: "rotor bundle export" gives it the newest bundle
+  rotor agent --dir /var/lib/rotor/orders-7 --bundle bundle.jws
+When its certificate has ended as well, add --join with a new token.
 
 Targets in agent.json: what is told that the files changed, and has to prove that it uses them, or gets the old ones back
   nats-server   RELOAD or SIGHUP, then a handshake with every listener
@@ -135,10 +144,12 @@ async function runAgent(flags: AgentFlags): Promise<void> {
   const config = await readAgentConfig(file)
   if (flags.checkConfig) return output.answer(config, `${file}: valid`)
   const logger = makeLogger({ level: flags.logLevel, name: config.agent })
+  const bundle = flags.bundle === undefined ? undefined : await readBundle(flags.bundle)
   const agent = await startAgent({
     config,
     logger,
     join,
+    bundle,
     onEvent: (event) => agentEvent(output, config.agent, event),
   })
   output.event({ type: 'started', node: config.agent, at: formatInstant(Date.now()) }, null)

@@ -1,5 +1,6 @@
 /**
- * The join endpoint: one path over HTTPS, open to strangers. Everything a stranger can send or hold is bounded here:
+ * The join endpoint: two paths over HTTPS, open to strangers: a node joins, and anybody may read the newest bundle,
+ * which is public and proves itself. Everything a stranger can send or hold is bounded here:
  * connections, handshakes, headers, body, time, and how often; what a request means is decided elsewhere.
  */
 import { once } from 'node:events'
@@ -20,6 +21,8 @@ export interface EndpointOptions {
   readonly listen: string
   readonly key: EndpointKey
   readonly answer: (request: JoinRequest) => Promise<JoinAnswer>
+  /** The newest bundle, as an envelope. */
+  readonly bundle: () => Promise<Uint8Array>
   readonly clock: Clock
   readonly logger: Logger
   /** @default DEFAULT_LIMITS */
@@ -42,6 +45,7 @@ export interface JoinEndpoint extends AsyncDisposable {
 }
 
 const PATH = '/join'
+const BUNDLE_PATH = '/bundle'
 /** Bytes: the largest request for a certificate, and what stands around it. */
 const MAX_BODY = 64 * 1024
 const MAX_CONNECTIONS = 128
@@ -99,6 +103,9 @@ export async function openJoinEndpoint(options: EndpointOptions): Promise<JoinEn
       return refuse(response, 429, new RotorError('ERR_JOIN_UNAVAILABLE', 'too many requests'), wait)
     }
     try {
+      if (request.method === 'GET' && request.url === BUNDLE_PATH) {
+        return sendBytes(response, 200, 'application/jose+json', await options.bundle())
+      }
       const answer = await options.answer(await readRequest(request))
       counts.joined += 1
       send(response, 200, answer)
@@ -143,11 +150,14 @@ export async function openJoinEndpoint(options: EndpointOptions): Promise<JoinEn
 }
 
 function send(response: ServerResponse, status: number, answer: JoinAnswer): void {
-  const body = Buffer.from(JSON.stringify(answer))
   const retry = answer.ok || answer.retryAfter === undefined ? null : Math.ceil(answer.retryAfter / 1000)
   if (retry !== null) response.setHeader('retry-after', retry)
+  sendBytes(response, status, 'application/json', Buffer.from(JSON.stringify(answer)))
+}
+
+function sendBytes(response: ServerResponse, status: number, type: string, body: Uint8Array): void {
   response.writeHead(status, {
-    'content-type': 'application/json',
+    'content-type': type,
     'content-length': body.length,
     'cache-control': 'no-store',
     connection: 'close',
@@ -159,7 +169,8 @@ const malformed = (message: string): RotorError =>
   new RotorError('ERR_SIGN_MALFORMED', `join request: ${message}`)
 
 async function readRequest(request: IncomingMessage): Promise<JoinRequest> {
-  if (request.method !== 'POST' || request.url !== PATH) throw malformed(`expected POST ${PATH}`)
+  if (request.method !== 'POST' || request.url !== PATH)
+    throw malformed(`expected POST ${PATH} or GET ${BUNDLE_PATH}`)
   const tooLarge = malformed(`expected at most ${MAX_BODY} bytes`)
   if (Number(request.headers['content-length'] ?? 0) > MAX_BODY) throw tooLarge
   const chunks: Buffer[] = []

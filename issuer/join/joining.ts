@@ -2,15 +2,18 @@
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import type { Duration } from '../../src/time.ts'
 import type { JoinAnswer, JoinRequest } from '../../src/wire/enrolment.ts'
+import type { SignerStore } from '../signers.ts'
 import type { Statuses } from '../statuses.ts'
 import { openJoinEndpoint } from './endpoint.ts'
 import { type EndpointKey, endpointKey } from './key.ts'
 import type { JoinLimits } from './limits.ts'
+import { NewestBundle } from './newest.ts'
 import { handleEnrolment } from './operator.ts'
 import { type RedeemOptions, redeem } from './redeem.ts'
 import { Tokens } from './tokens.ts'
 
-export interface JoiningOptions extends Omit<RedeemOptions, 'tokens'> {
+export interface JoiningOptions extends Omit<RedeemOptions, 'tokens' | 'newest'> {
+  readonly signers: SignerStore
   readonly statuses: Statuses
   /** Of the key store. */
   readonly passphrase: string | undefined
@@ -33,7 +36,10 @@ const CONNECTION_TIME: Duration = 3_000
 /** Throws ERR_CONFIG_INVALID when the endpoint can not listen, and the errors of its key. */
 export async function openJoining(options: JoiningOptions): Promise<Joining> {
   const { config, signers, clock, logger } = options
-  const parts = { ...options, tokens: new Tokens(options.names) }
+  const newest = new NewestBundle(options.names, signers)
+  const parts = { ...options, newest, tokens: new Tokens(options.names) }
+  const bundle = async (): Promise<Uint8Array> =>
+    (await newest.read(await options.connection(AbortSignal.timeout(CONNECTION_TIME)))).envelope
   const answer = async (request: JoinRequest): Promise<JoinAnswer> =>
     redeem(await options.connection(AbortSignal.timeout(CONNECTION_TIME)), request, parts)
   const { domain, keys: dir, join } = config
@@ -43,13 +49,13 @@ export async function openJoining(options: JoiningOptions): Promise<Joining> {
     key = await endpointKey({ domain, dir, passphrase: options.passphrase }, clock.now())
     const { listen } = join
     const limits = options.limits === undefined ? {} : { limits: options.limits }
-    const endpoint = await openJoinEndpoint({ listen, key, answer, clock, logger, ...limits })
+    const endpoint = await openJoinEndpoint({ listen, key, answer, bundle, clock, logger, ...limits })
     close = () => endpoint.close()
   }
   const enrolment = {
     ...parts,
     endpoint: key?.spkiSha256 ?? null,
-    signers: signers.map((signer) => signer.key.kid),
+    signers: () => signers.held.map(({ key }) => key.kid),
   }
   return { handle: (nc, message) => handleEnrolment(nc, message, enrolment), close }
 }

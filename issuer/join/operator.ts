@@ -33,7 +33,7 @@ export interface EnrolmentOptions {
   /** What tokens pin of the join endpoint; null without one. */
   readonly endpoint: string | null
   /** Fingerprints of the keys that sign bundles. */
-  readonly signers: readonly string[]
+  readonly signers: () => readonly string[]
   readonly clock: Clock
   readonly logger: Logger
   /** Called when an agent was removed. */
@@ -111,7 +111,7 @@ async function createToken(
     expiresAt: formatInstant(expiresAt),
     addresses: config.join.addresses ?? [config.join.listen],
     endpoint: options.endpoint,
-    signers: options.signers,
+    signers: options.signers(),
     key: keys?.[0] ?? KEY_ALGORITHMS[0],
   }
 }

@@ -4,7 +4,6 @@
  * same key.
  */
 import type { NatsConnection } from '@nats-io/transport-node'
-import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import type { AgentEntry, IssuerConfig } from '../../src/domain/config.ts'
 import { secretSha256 } from '../../src/enrolment/token.ts'
 import { RotorError } from '../../src/errors.ts'
@@ -20,14 +19,14 @@ import { decodeRecord } from '../../src/wire/record.ts'
 import type { Authority } from '../authority/authority.ts'
 import type { Registry, StoredMember } from '../registry.ts'
 import { leafFor } from '../signing/policy.ts'
-import { readState } from '../store.ts'
+import type { NewestBundle } from './newest.ts'
 import { problemOf, problemOfKey, type StoredToken, type Tokens } from './tokens.ts'
 
 export interface RedeemOptions {
   readonly config: IssuerConfig
   readonly names: DomainNames
   readonly authority: Authority
-  readonly signers: readonly Signer[]
+  readonly newest: NewestBundle
   readonly registry: Registry
   readonly tokens: Tokens
   readonly clock: Clock
@@ -62,19 +61,17 @@ export async function redeem(
       const member = await registry.read(nc, record.agent)
       assertCounts(record.id, problemOfMember(member, record.createdAt))
       const entry = registry.policyOf(record.agent)
-      const state = await readState(nc, names)
-      if (state === null) throw new RotorError('ERR_SIGN_BUSY', 'the issuer is starting')
-      if (state.state.tainted[state.state.active] !== undefined)
+      const { state, envelope } = await options.newest.read(nc)
+      if (state.tainted[state.active] !== undefined)
         throw new RotorError(
           'ERR_SIGN_BUSY',
           'the authority that signs is tainted; the next one is on its way',
         )
-      const payload = decodeRecord(bundlePayload, state.state.payload, 'payload of the rotation state')
+      const payload = decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')
       // before the token is redeemed: what the policy refuses does not cost it
       const leaf = leafFor(csr, entry, names.spiffeId(entry.name), scheduleOf(payload), now)
       await take(nc, stored, member, csr, options, now)
       const chain = await options.authority.sign(payload.epoch, leaf)
-      const envelope = await signBundle(state.state.payload, options.signers)
       logger.info(
         { agent: entry.name, id: record.id, epoch: payload.epoch, spki: csr.spkiSha256 },
         'a node joined',

@@ -1,6 +1,6 @@
 /** Performs what `advance` wants done. Every effect may come again: after a crash, or when the one before it failed. */
 import type { NatsConnection } from '@nats-io/transport-node'
-import { type Signer, signBundle } from '../../src/bundle/envelope.ts'
+import { signBundle } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
 import type { Effect, RotationState } from '../../src/rotation/state.ts'
@@ -17,13 +17,14 @@ import { keepFrom } from '../history/keep.ts'
 import type { Lease } from '../lease/lease.ts'
 import { openOwn } from '../own.ts'
 import type { Prober } from '../prober.ts'
+import type { SignerStore } from '../signers.ts'
 import { publishBundle } from '../store.ts'
 import type { IssuerEvent } from './events.ts'
 
 export interface EffectsOptions {
   readonly names: DomainNames
   readonly authority: Authority
-  readonly signers: readonly Signer[]
+  readonly signers: SignerStore
   readonly history: BundleHistory
   readonly prober: Prober
   readonly census: Pick<Census, 'kick'>
@@ -107,6 +108,14 @@ export class Effects {
       case 'delete-root':
         await authority.rootStore?.delete(effect.number)
         logger.info({ number: effect.number }, 'root deleted')
+        return
+      case 'create-signer':
+        await this.#options.signers.create(effect.number, effect.signer)
+        logger.info({ number: effect.number, kind: effect.signer }, 'signer of bundles created')
+        return
+      case 'delete-signer':
+        await this.#options.signers.delete(effect.number)
+        logger.info({ number: effect.number }, 'signer of bundles deleted')
     }
   }
 
@@ -156,8 +165,9 @@ export class Effects {
   /** Kept first, then published: what was kept before a crash is what goes out after it. */
   async #publish({ nc, state, sequence }: Scene): Promise<void> {
     const { names, signers, history } = this.#options
-    const envelope = await history.store(state.version, await signBundle(state.payload, signers))
-    const kept = await openOwn(envelope, names.domain, signers)
+    const payload = payloadOf(state)
+    const envelope = await history.store(state.version, await signBundle(state.payload, signers.of(payload)))
+    const kept = await openOwn(envelope, names.domain, signers.known(payload))
     if (kept?.text !== state.payload) {
       throw new RotorError(
         'ERR_STATE_CONFLICT',
@@ -171,11 +181,13 @@ export class Effects {
   async #prune(state: RotationState): Promise<void> {
     const { names, signers, history, clock, logger } = this.#options
     try {
+      const payload = payloadOf(state)
+      const known = signers.known(payload)
       const read = async (version: number) => {
         const envelope = await history.read(version)
-        return envelope === null ? null : ((await openOwn(envelope, names.domain, signers))?.bundle ?? null)
+        return envelope === null ? null : ((await openOwn(envelope, names.domain, known))?.bundle ?? null)
       }
-      await history.prune(await keepFrom(await history.list(), read, payloadOf(state), clock.now()))
+      await history.prune(await keepFrom(await history.list(), read, payload, clock.now()))
     } catch (cause) {
       const { code, message } = RotorError.from(cause)
       logger.warn({ code, err: message }, 'old bundles stay in the history for now')
@@ -189,5 +201,6 @@ export const noRootStore = (): RotorError =>
     'a new root is made in the engine by its operator, who makes it the default issuer of the root mount; then order again (docs/operations.md, "Changing the root")',
   )
 
-const payloadOf = (state: RotationState): BundlePayload =>
+/** The payload of a state, parsed. */
+export const payloadOf = (state: Pick<RotationState, 'payload'>): BundlePayload =>
   decodeRecord(bundlePayload, state.payload, 'payload of the rotation state')

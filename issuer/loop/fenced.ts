@@ -10,6 +10,7 @@ import type { Clock } from '../../src/time.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type PublishedBundle, readState, type StoredState, writeState } from '../store.ts'
+import { payloadOf } from './effects.ts'
 import { type RecoveryOptions, recover } from './recovery.ts'
 
 export interface FencedOptions extends Omit<RecoveryOptions, 'domain'> {
@@ -66,9 +67,10 @@ export class FencedState {
 
   /** Compare-and-set. Throws ERR_STATE_CONFLICT. */
   async write(nc: NatsConnection, state: RotationState, revision: number): Promise<StoredState> {
-    const { names, lease } = this.#options
+    const { names, lease, signers } = this.#options
     lease.assertLeads(state.fence)
-    return { state, revision: await writeState(nc, names, state, revision) }
+    const sealing = signers.of(payloadOf(state))
+    return { state, revision: await writeState(nc, names, state, revision, sealing) }
   }
 
   async #compare(

@@ -5,7 +5,6 @@
  */
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Bell } from '../../src/bell.ts'
-import type { Signer } from '../../src/bundle/envelope.ts'
 import { formatReading, surelyOff } from '../../src/clock-reading.ts'
 import { RotorError } from '../../src/errors.ts'
 import type { Logger } from '../../src/log.ts'
@@ -29,6 +28,7 @@ import type { Census } from '../census/census.ts'
 import type { BundleHistory } from '../history/history.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Prober } from '../prober.ts'
+import type { SignerStore } from '../signers.ts'
 import type { Statuses } from '../statuses.ts'
 import { isStoreMissing, newestBundle, type PublishedBundle, type StoredState } from '../store.ts'
 import type { StateView } from '../view.ts'
@@ -44,7 +44,7 @@ export interface LoopOptions {
   /** Every agent of the domain now: a rotation waits for these. */
   readonly agents: () => readonly string[]
   readonly authority: Authority
-  readonly signers: readonly Signer[]
+  readonly signers: SignerStore
   readonly policy: RotationPolicy
   /** Payload text of version 1, written by `rotor init`: what a domain without a record begins with. */
   readonly genesis: string
@@ -182,12 +182,13 @@ export class Loop {
 
   /** Keeps up with the leader: the bundle to sign by, and the keys of a store that others change. */
   async #standBy(nc: NatsConnection): Promise<Duration> {
-    const { view, authority } = this.#options
+    const { view, authority, signers } = this.#options
     const since = view.now()
     const read = await this.#fenced.read(nc)
     if (read !== null && view.take(read.state, since)) {
       await authority.list()
       await authority.rootStore?.held()
+      await signers.refresh()
     }
     return LOOK_AGAIN
   }
@@ -197,7 +198,9 @@ export class Loop {
     const { names, clock, signers, policy, view } = this.#options
     const since = view.now()
     const read = await this.#fenced.read(nc)
-    const published = await newestBundle(nc, names, signers, this.#published)
+    // another issuer may have changed the signer while we stood by
+    await signers.refresh()
+    const published = await newestBundle(nc, names, signers.held, this.#published)
     this.#published = published
     const stored = await this.#fenced.take(nc, fence, read, published)
     view.take(stored.state, since)
@@ -235,13 +238,14 @@ export class Loop {
   }
 
   async #observe(state: RotationState, published: PublishedBundle | null): Promise<Observations> {
-    const { agents, authority, prober, census, statuses } = this.#options
+    const { agents, authority, prober, census, statuses, signers } = this.#options
     const bundle = decodePayload(state.payload)
     const held = await authority.list()
     const roots = await heldRoots(authority, bundle, state.newestRoot)
     return {
       held,
       roots,
+      signers: await signers.observe(bundle),
       signedBy: this.#rootsOf.of(bundle, held, roots),
       published: published?.version ?? 0,
       agents: agents().map((name) => ({ name, status: statuses.get(name) })),

@@ -2,7 +2,6 @@
  * Is the state that we read the one the fleet is at? Agents refuse versions they have seen, so an issuer that lost its
  * records must not begin again: what was kept of the bundles, in the history or on the stream, is put in force again.
  */
-import type { Signer } from '../../src/bundle/envelope.ts'
 import { RotorError } from '../../src/errors.ts'
 import { bootstrap } from '../../src/rotation/advance.ts'
 import { rebuild } from '../../src/rotation/rebuild.ts'
@@ -12,13 +11,14 @@ import type { BundlePayload } from '../../src/wire/bundle.ts'
 import type { Authority } from '../authority/authority.ts'
 import type { BundleHistory } from '../history/history.ts'
 import { type OwnBundle, openOwn } from '../own.ts'
+import type { SignerStore } from '../signers.ts'
 import type { PublishedBundle } from '../store.ts'
 import { heldRoots, Signers } from './roots.ts'
 
 export interface RecoveryOptions {
   readonly domain: string
   readonly authority: Authority
-  readonly signers: readonly Signer[]
+  readonly signers: SignerStore
   readonly history: BundleHistory
   /** Payload text of version 1. */
   readonly genesis: string
@@ -49,11 +49,12 @@ export async function recover(
   }
   if (stored !== null && isSame(stored, newest)) return null
   const older = await Promise.all((await history.list()).map((version) => history.read(version)))
+  const known = signers.known(newest.bundle)
   const opened = await Promise.all(
-    older.map((envelope) => (envelope === null ? null : openOwn(envelope, domain, signers))),
+    older.map((envelope) => (envelope === null ? null : openOwn(envelope, domain, known))),
   )
   const payloads = [newest, ...opened].flatMap((one) => (one === null ? [] : [one.text]))
-  const state = rebuild({ domain, payloads, fence, ...(await seenRoots(options, newest.bundle)) }, now)
+  const state = rebuild({ domain, payloads, fence, ...(await seenKeys(options, newest.bundle)) }, now)
   return { state, rebuilt: true }
 }
 
@@ -70,7 +71,7 @@ async function newestKept(
   const kept = await history.newest()
   const own = published?.own ?? null
   if (kept === null || (own !== null && own.bundle.version > kept.version)) return own
-  const opened = await openOwn(kept.envelope, domain, signers)
+  const opened = await openOwn(kept.envelope, domain, signers.held)
   if (opened !== null && opened.bundle.version === kept.version) return opened
   throw new RotorError(
     'ERR_RECORD_INVALID',
@@ -78,7 +79,8 @@ async function newestKept(
   )
 }
 
-async function seenRoots({ authority }: RecoveryOptions, bundle: BundlePayload) {
+async function seenKeys({ authority, signers }: RecoveryOptions, bundle: BundlePayload) {
   const roots = await heldRoots(authority, bundle, 1)
-  return { roots, signedBy: new Signers().of(bundle, [], roots) }
+  const signedBy = new Signers().of(bundle, [], roots)
+  return { roots, signedBy, signers: await signers.observe(bundle) }
 }

@@ -22,6 +22,7 @@ import {
 } from './checks.ts'
 import { openEnvelope } from './envelope.ts'
 import { payloadDigest } from './payload.ts'
+import { followed } from './succession.ts'
 
 /** The bundle we hold. */
 export interface HeldBundle {
@@ -83,9 +84,10 @@ async function accept(bytes: Uint8Array, context: AcceptContext): Promise<Accept
   const envelope = openEnvelope(bytes)
   const { payload, text } = readPayload(envelope.payload)
 
-  // 2. Signed by a key that we pinned. New signers are introduced by an old one and prove that they exist.
-  await assertSignedByPinned(envelope, context.pinned)
-  await assertSignerChange(envelope, payload.signers, context.pinned)
+  // 2. Signed by a key that we pinned, or that one of these vouched for. New signers prove that they exist.
+  const known = await followed(payload, context.pinned)
+  await assertSignedByPinned(envelope, known)
+  await assertSignerChange(envelope, payload.signers, known)
 
   // 3. Ours, newer than all before, the successor of the one we hold, and neither stale nor from the future.
   assertDomain(payload, context.domain)

@@ -27,7 +27,7 @@ const base64url = z
 const protectedHeader = z.strictObject({
   alg: z.enum(Object.values(SIGNER_ALGS)),
   kid: signerKid,
-  typ: z.literal(TYP),
+  typ: z.string(),
 })
 /** Characters of a signature in base64url: 64 bytes of Ed25519, 3309 of ML-DSA-65. */
 const SIGNATURE_LENGTHS: ReadonlySet<number> = new Set([86, 4412])
@@ -43,6 +43,10 @@ const envelope = z.strictObject({
 export interface Envelope {
   /** The bytes that are signed. Nothing in them is proven before `verify` said so. */
   readonly payload: Uint8Array
+  /** Who is said to have signed. */
+  readonly kids: readonly string[]
+  /** Written as `signBundle` writes it: no space, no other order of names or signatures. */
+  readonly canonical: boolean
   /** Did this key sign these bytes? False too when the `kid` is not its thumbprint, or this Node knows no such key. */
   verify(key: SignerKey): Promise<boolean>
 }
@@ -52,27 +56,39 @@ export interface Envelope {
  * signature has randomness in it (FIPS 204 3.4) and is another one each time.
  * Throws ERR_BUNDLE_TOO_LARGE when the result is more than an agent takes, TypeError without signers.
  */
-export async function signBundle(payloadText: string, signers: readonly Signer[]): Promise<Uint8Array> {
+export const signBundle = (payloadText: string, signers: readonly Signer[]): Promise<Uint8Array> =>
+  signText(payloadText, signers, TYP)
+
+/** The same for another `typ`, so that nothing that is signed can be taken for something else. */
+export async function signText(text: string, signers: readonly Signer[], typ: string): Promise<Uint8Array> {
   if (signers.length === 0) throw new TypeError('expected at least one signer')
-  const jws = new GeneralSign(Buffer.from(payloadText, 'utf8'))
+  const jws = new GeneralSign(Buffer.from(text, 'utf8'))
   const byKid = new Map(signers.map((signer) => [signer.key.kid, signer]))
-  for (const [kid, { privateKey, key }] of [...byKid].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    jws.addSignature(privateKey).setProtectedHeader({ alg: SIGNER_ALGS[key.kty], kid, typ: TYP })
+  for (const [kid, { privateKey, key }] of [...byKid].sort(byName)) {
+    jws.addSignature(privateKey).setProtectedHeader({ alg: SIGNER_ALGS[key.kty], kid, typ })
   }
   const { payload, signatures } = await jws.sign()
-  const bytes = encodeRecord({
-    payload,
-    signatures: signatures.map((one) => ({ protected: one.protected, signature: one.signature })),
-  })
+  const bytes = written(payload, signatures)
   assertSize(bytes)
   return bytes
 }
+
+const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1)
+
+const written = (
+  payload: string,
+  signatures: readonly { readonly protected?: string; readonly signature: string }[],
+): Uint8Array =>
+  encodeRecord({
+    payload,
+    signatures: signatures.map((one) => ({ protected: one.protected, signature: one.signature })),
+  })
 
 /**
  * Takes an envelope from an untrusted source apart. Throws ERR_BUNDLE_TOO_LARGE before anything is parsed, and
  * ERR_BUNDLE_MALFORMED for any other form than the one `signBundle` writes.
  */
-export function openEnvelope(bytes: Uint8Array): Envelope {
+export function openEnvelope(bytes: Uint8Array, typ = TYP): Envelope {
   assertSize(bytes)
   const { payload, signatures } = decodeRecord(envelope, bytes, 'bundle envelope', 'ERR_BUNDLE_MALFORMED')
   const byKid = new Map<string, { protected: string; signature: string }>()
@@ -83,6 +99,12 @@ export function openEnvelope(bytes: Uint8Array): Envelope {
       `bundle envelope: protected header of signature ${i + 1}`,
       'ERR_BUNDLE_MALFORMED',
     )
+    if (header.typ !== typ) {
+      throw new RotorError(
+        'ERR_BUNDLE_MALFORMED',
+        `bundle envelope: protected header of signature ${i + 1}: typ: expected ${typ}, found ${JSON.stringify(header.typ.slice(0, 100))}`,
+      )
+    }
     if (byKid.has(header.kid)) {
       throw new RotorError('ERR_BUNDLE_MALFORMED', `bundle envelope: two signatures by signer ${header.kid}`)
     }
@@ -90,6 +112,15 @@ export function openEnvelope(bytes: Uint8Array): Envelope {
   }
   return {
     payload: Buffer.from(payload, 'base64url'),
+    kids: [...byKid.keys()],
+    canonical:
+      Buffer.compare(
+        bytes,
+        written(
+          payload,
+          [...byKid].sort(byName).map(([, one]) => one),
+        ),
+      ) === 0,
     verify: async (key) => {
       const signature = byKid.get(key.kid)
       return signature !== undefined && isSignerKey(key) && (await verifies({ payload, ...signature }, key))

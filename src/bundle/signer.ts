@@ -3,14 +3,24 @@ import { createHash, createPublicKey, generateKeyPair, type KeyObject } from 'no
 import { promisify } from 'node:util'
 import { RotorError } from '../errors.ts'
 import { privateKeyFromPem, privateKeyToPem } from '../trust/keys.ts'
-import type { SignerKey } from '../wire/bundle.ts'
+import { SIGNER_KINDS, type SignerKey, type SignerKind } from '../wire/bundle.ts'
 
-/** What a signer may be; the names of node:crypto. ML-DSA-65 is made to hold against quantum computers. */
-export const SIGNER_KINDS = ['ed25519', 'ml-dsa-65'] as const
-export type SignerKind = (typeof SIGNER_KINDS)[number]
+export { SIGNER_KINDS, type SignerKind } from '../wire/bundle.ts'
 
 /** `alg` of the JWS header, by the `kty` of the key: EdDSA (RFC 8037), ML-DSA-65 (RFC 9964). */
 export const SIGNER_ALGS = { OKP: 'EdDSA', AKP: 'ML-DSA-65' } as const
+
+/** `kty` of the keys of a kind. */
+export const KTY = { ed25519: 'OKP', 'ml-dsa-65': 'AKP' } as const satisfies Record<
+  SignerKind,
+  SignerKey['kty']
+>
+
+/** The kind of a key. */
+export const KIND_OF = { OKP: 'ed25519', AKP: 'ml-dsa-65' } as const satisfies Record<
+  SignerKey['kty'],
+  SignerKind
+>
 
 export interface Signer {
   /** Public: what agents pin and bundles list. */
@@ -20,7 +30,7 @@ export interface Signer {
 
 /** Throws ERR_CONFIG_INVALID when this Node can not make such a key. */
 export async function generateSigner(kind: SignerKind = 'ed25519'): Promise<Signer> {
-  const lack = whatLacks(kind === 'ed25519' ? 'OKP' : 'AKP')
+  const lack = whatLacks(KTY[kind])
   if (lack !== null) throw new RotorError('ERR_CONFIG_INVALID', `bundle signer: ${lack}`)
   // with the name of one kind after the other: each is an overload of its own
   const pair = await (kind === 'ed25519'

@@ -2,6 +2,7 @@
 import { jetstream } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
+import { KIND_OF } from '../bundle/signer.ts'
 import { RotorError } from '../errors.ts'
 import { keysUnder } from '../nats/bucket.ts'
 import { type RotationState, rotationState } from '../rotation/state.ts'
@@ -9,7 +10,7 @@ import { retry } from '../tasks.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { parseCertificate } from '../trust/certificate.ts'
 import { issuerAmong } from '../trust/chain.ts'
-import { type AuthorityStatus, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
+import { type AuthorityStatus, type BundlePayload, bundlePayload, type SignerKind } from '../wire/bundle.ts'
 import { MEMBER_PREFIX, type MemberRecord, memberRecord } from '../wire/enrolment.ts'
 import { LEASE_KEY, leaseRecord } from '../wire/lease.ts'
 import type { DomainNames } from '../wire/names.ts'
@@ -70,6 +71,8 @@ export interface Overview {
   readonly authorities: readonly { epoch: number; status: AuthorityStatus; sha256: string }[]
   /** Newest first. `epochs`: the trusted authorities that it signed. */
   readonly roots: readonly { sha256: string; subject: string; notAfter: string; epochs: readonly number[] }[]
+  /** Who signs bundles, newest first. */
+  readonly signers: readonly { kid: string; kind: SignerKind }[]
   /** The issuer had lost its records and made them again from this version of the kept bundles. */
   readonly rebuilt: IssuerReport['rebuilt']
   readonly agents: readonly { name: string; role: string; status: AgentStatus | null }[]
@@ -163,13 +166,14 @@ async function gatherOnce(
             duration: lease.duration,
           },
     problem,
-    ordered: state.order !== null,
+    ordered: state.order !== null || state.signer !== null,
     paused: state.paused && { ...state.paused, at: formatInstant(state.paused.at) },
     tainted: taintedIn(state),
     expiresAt: payload.expiresAt,
     lead: payload.schedule.lead,
     authorities: payload.authorities.map(({ epoch, status, sha256 }) => ({ epoch, status, sha256 })),
     roots: rootsOf(payload),
+    signers: payload.signers.map(({ kid, kty }) => ({ kid, kind: KIND_OF[kty] })),
     rebuilt: report?.rebuilt ?? null,
     agents,
     servers: current?.servers ?? [],

@@ -9,7 +9,7 @@ import { RotorError } from '../errors.ts'
 import type { Identity } from '../identity/identity.ts'
 import { parseAddress } from '../probe/address.ts'
 import { type Duration, sleep } from '../time.ts'
-import { explain } from './explain.ts'
+import { type Explanation, explain } from './explain.ts'
 import { isDenied } from './failure.ts'
 import { OpenedSockets } from './sockets.ts'
 import { natsTls } from './tls.ts'
@@ -91,7 +91,7 @@ function hopeless(look: () => ReturnType<typeof explain>, stopped: AbortSignal):
   const watch = async () => {
     await sleep(PATIENCE, stopped)
     const found = await look()
-    if (!found.reachable) reject(noConnection(found.denied, found.text))
+    if (!found.reachable) reject(noConnection(found, found.text))
   }
   watch().catch(reject)
   return Promise.race([promise, givenUp(stopped)])
@@ -110,19 +110,20 @@ async function failureOf(
   servers: readonly string[],
 ): Promise<RotorError> {
   const text = error instanceof Error ? error.message || error.name : String(error)
-  if (isDenied(error)) return noConnection(true, `${servers.join(', ')}: ${text}`, error)
+  if (isDenied(error)) return noConnection({ denied: true }, `${servers.join(', ')}: ${text}`, error)
   const found = await look()
   const said = found.said === null ? '' : `; ${found.said}`
-  return noConnection(
-    found.denied,
-    found.reachable ? `${servers.join(', ')}: ${text}${said}` : found.text,
-    error,
-  )
+  return noConnection(found, found.reachable ? `${servers.join(', ')}: ${text}${said}` : found.text, error)
 }
 
-const noConnection = (denied: boolean, text: string, cause?: unknown): RotorError =>
+const noConnection = (
+  { denied, untrusted = false, reachable = false }: Pick<Explanation, 'denied'> & Partial<Explanation>,
+  text: string,
+  cause?: unknown,
+): RotorError =>
   new RotorError(denied ? 'ERR_NATS_DENIED' : 'ERR_NATS_UNAVAILABLE', `no connection to NATS: ${text}`, {
     cause,
+    details: { untrusted: untrusted && !reachable },
   })
 
 /** One call of the client's `connect`, which by itself can not be stopped. */

@@ -21,6 +21,8 @@ export interface Explanation {
   readonly reachable: boolean
   /** A server refuses our certificate. */
   readonly denied: boolean
+  /** A server shows a certificate that we do not trust. */
+  readonly untrusted: boolean
   /** One line, each server with its reason. */
   readonly text: string
   /** Words of a server that takes our certificate, and then does not let us in: an account that is full. Null for none. */
@@ -39,12 +41,13 @@ export async function explain(options: ExplainOptions): Promise<Explanation> {
     reachable: findings.some((finding) => finding.state === 'reachable'),
     denied: findings.some((finding) => finding.state === 'denied'),
     said: findings.find(({ said }) => said !== undefined)?.said ?? null,
+    untrusted: findings.some((finding) => finding.state === 'untrusted'),
     text: [...findings.map(({ text }) => text), ...(left > 0 ? [`${left} more not asked`] : [])].join('; '),
   }
 }
 
 interface Finding {
-  readonly state: 'reachable' | 'denied' | 'unavailable'
+  readonly state: 'reachable' | 'denied' | 'untrusted' | 'unavailable'
   readonly text: string
   readonly said?: string
 }
@@ -60,7 +63,7 @@ async function look(server: string, options: ExplainOptions): Promise<Finding> {
     )
     if (!result.trusted) {
       const text = `${address} shows a certificate that we do not trust ("${result.served.subject}": ${result.untrusted})`
-      return { state: 'unavailable', text }
+      return { state: 'untrusted', text }
     }
     if (!result.accepted) {
       return { state: 'denied', text: `${address} refuses our certificate (${result.refused})` }

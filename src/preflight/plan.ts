@@ -205,8 +205,12 @@ class World {
       }
       case 'probe-servers':
       case 'prove-distrust':
+      case 'kick-connections':
       case 'delete-authority':
       case 'delete-root':
+      // a change of the signer of bundles goes beside a rotation
+      case 'create-signer':
+      case 'delete-signer':
         return []
     }
   }

@@ -22,6 +22,7 @@ import {
 import { isPaused, passOverAt, pausedUntil, waive } from './hold.ts'
 import {
   activate,
+  changeSigners,
   converge,
   distrust,
   introduce,
@@ -40,6 +41,7 @@ import { MAX_AUTHORITIES } from './payloads.ts'
 import { retirement } from './retire.ts'
 import { automaticTarget, rollbackTarget } from './rollback.ts'
 import { comingRoot, hasSpareRoot, holdsNewestRoot, signingRoot, wantedRoot } from './roots.ts'
+import { forcedAt, signerEffects, signerStep, signerToMake, signerWait } from './signers.ts'
 import { endOf, hasEnded, heldAuthority, type In, type Situation, situation, soonest } from './situation.ts'
 import type {
   Decision,
@@ -112,8 +114,9 @@ function steady(s: In<'steady'>): Decision {
   const open = why === null ? openDistrust(s) : null
   if (open !== null) return proveDistrust(s, open)
   if (why === null) {
-    const reason = heldBackBy.length > 0 ? 'authority-still-needed' : 'not-due'
-    return maintain(s) ?? wait(s, reason, heldBackBy, [prepareAt(s)])
+    const signer = signerWait(s)
+    const reason = heldBackBy.length > 0 ? 'authority-still-needed' : (signer?.reason ?? 'not-due')
+    return maintain(s) ?? wait(s, reason, [...heldBackBy, ...(signer?.late ?? [])], [prepareAt(s)])
   }
   if (s.bundle.authorities.length - ready.length >= MAX_AUTHORITIES) {
     return wait(s, 'authority-still-needed', heldBackBy, [])
@@ -244,6 +247,8 @@ function maintain(s: Situation): Decision | null {
   if (hasEnded(s, s.state.active)) return null
   if (unmarked(s).length > 0) return taint(s)
   if (retirement(s).ready.length > 0 || hasSpareRoot(s)) return retire(s)
+  const signers = signerStep(s)
+  if (signers !== null) return changeSigners(s, signers)
   return isStale(s) ? refresh(s) : null
 }
 
@@ -283,7 +288,12 @@ function wait(
     kind: 'wait',
     reason,
     waitingFor,
-    until: soonest(s.now, [...moments, ...retirement(s).moments, staleAt(s) + 1]),
-    effects: [...effects, ...leftovers(s.state, s.bundle, s.seen)],
+    until: soonest(s.now, [...moments, ...retirement(s).moments, staleAt(s) + 1, forcedAt(s)]),
+    effects: [
+      ...effects,
+      ...signerToMake(s),
+      ...leftovers(s.state, s.bundle, s.seen),
+      ...signerEffects(s.state, s.bundle.signers, s.seen.signers),
+    ],
   }
 }

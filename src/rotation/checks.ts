@@ -77,6 +77,13 @@ export const FORGOT_DROPPED: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOt
 /** introducing may end: everybody has the new root, in the bundle and, where it is the anchor, in the trust file. */
 export const KNOWS_ROOT: readonly AgentCheck[] = [hasAppliedPhase, knowsNoOtherBundle, isSettled]
 
+/** The old signer may leave: everybody has applied a bundle that names the new one, and so knows it. */
+export const KNOWS_SIGNER = (version: number): readonly AgentCheck[] => [
+  (_, status) =>
+    status.version >= version ? null : `reports version ${status.version} of ${version}${lastError(status)}`,
+  knowsNoOtherBundle,
+]
+
 /** A tainted authority is out of use on a node: the bundle without it is applied, and no socket stands on a leaf of it. */
 export const FORGOT_TAINTED = (epoch: Epoch, { version, cutOff }: Removed): readonly AgentCheck[] => [
   (_, status) =>

@@ -5,9 +5,11 @@ import type { AuthorityStatus, BundleAuthority } from '../wire/bundle.ts'
 import type { Order } from '../wire/requests.ts'
 import { uncounted } from './connections.ts'
 import { inShort, waiverText } from './hold.ts'
-import { clip, following, rootsIn } from './payloads.ts'
+import { type Content, clip, following, rootsIn } from './payloads.ts'
+import { NOTHING_PENDING, noteMove, recordOf } from './record.ts'
 import { type Retirement, retirement, retireReason } from './retire.ts'
 import { holdsNewestRoot, remainingRoots, removalReason } from './roots.ts'
+import { type SignerStep, signerEffects } from './signers.ts'
 import { endOf, hasEnded, type In, type Situation } from './situation.ts'
 import type {
   Decision,
@@ -120,19 +122,29 @@ export const retire = (s: Situation): Moved => stay(s, 'retire', '')
 /** The bundle says which authorities are tainted; the phase goes on. */
 export const taint = (s: Situation): Moved => stay(s, 'taint', taintReason(s, unmarked(s)))
 
+/** The bundle names other signers; the phase goes on. */
+export function changeSigners(s: Situation, step: SignerStep): Moved {
+  const { move, why, signers, succession } = step
+  const { to, ...rest } = stay(s, move, why, { signers, succession })
+  const next: RotationState = { ...to, ...step.state(to.version) }
+  return { ...rest, to: next, effects: [...rest.effects, ...signerEffects(next, signers, s.seen.signers)] }
+}
+
 /** Nobody trusts a tainted authority any more, or it has ended: nothing is left to do, and its key goes. */
 export function distrust(s: Situation, { epoch, removed }: Distrust): Moved {
   const { [epoch]: _, ...tainted } = s.state.tainted
-  const to: RotationState = { ...s.state, tainted }
   const left = removed.cutOff.length === 0 ? '' : `; cut off: ${inShort(removed.cutOff)}`
-  const reason = hasEnded(s, epoch)
+  const why = hasEnded(s, epoch)
     ? `tainted epoch ${epoch} has ended`
     : `nobody trusts epoch ${epoch} any more${uncounted(s)}`
+  const reason = clip(why + left)
+  const pending = noteMove(s.state.pending, 'distrust', reason, null, s.now)
+  const to: RotationState = { ...s.state, tainted, pending }
   return {
     kind: 'move',
     move: 'distrust',
     to,
-    reason: clip(reason + left),
+    reason,
     effects: leftovers(to, s.bundle, s.seen),
   }
 }
@@ -151,8 +163,10 @@ export function converge(
 ): Moved {
   const { active, phase } = s.state
   const goesOn = phase === 'introducing' && holdsNewestRoot(s)
+  const reason = clip(doneReason(s) + waiverText(waiver))
   const to: RotationState = {
     ...carried(s.state),
+    pending: noteMove(s.state.pending, 'converge', reason, waiver, s.now),
     since: s.now,
     order: goesOn ? s.state.order : unlessRotation(s.state.order),
     waivers: goesOn ? withWaiver(s.state, waiver) : [],
@@ -160,7 +174,6 @@ export function converge(
     phase: 'steady',
     active,
   }
-  const reason = clip(doneReason(s) + waiverText(waiver))
   return { kind: 'move', move: 'converge', to, reason, effects: leftovers(to, s.bundle, s.seen) }
 }
 
@@ -199,12 +212,16 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
     ...(signerEnded ? [state.active] : []),
   ]
   const { waiver = null, order = state.order, root = null } = changes
-  const content = publishing(s, standing.active, changes.authorities, { ...leaving, ready: gone }, why, root)
+  const content = publishing(s, standing.active, changes.authorities, { ...leaving, ready: gone }, why, {
+    root,
+    record: recordOf(s, move, waiver),
+  })
   const stopped = { [state.active]: { at: s.now, version: content.version } }
   const { [standing.active]: _, ...others } = state.replaced
   const replaced = standing.active === state.active ? state.replaced : { ...others, ...stopped }
   const to: RotationState = {
     ...carried(state),
+    pending: NOTHING_PENDING,
     ...standing,
     payload: content.payload,
     digest: content.digest,
@@ -222,11 +239,15 @@ function enter(s: Situation, move: Move, standing: Standing, why: string, change
 }
 
 /** A move that publishes and leaves the phase, its beginning and its required version as they are. */
-function stay(s: Situation, move: Move, why: string): Moved {
+function stay(s: Situation, move: Move, why: string, more: Signing = {}): Moved {
   const leaving = retirement(s)
-  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why)
+  const content = publishing(s, s.state.active, s.bundle.authorities, leaving, why, {
+    ...more,
+    record: recordOf(s, move, null),
+  })
   const to: RotationState = {
     ...s.state,
+    pending: NOTHING_PENDING,
     payload: content.payload,
     digest: content.digest,
     version: content.version,
@@ -235,6 +256,9 @@ function stay(s: Situation, move: Move, why: string): Moved {
   }
   return moved(s, move, to, content)
 }
+
+type Signing = Partial<Pick<Content, 'signers' | 'succession'>>
+type Extras = Signing & Pick<Content, 'record'> & { readonly root?: HeldRoot | null }
 
 interface Publication {
   readonly payload: string
@@ -251,15 +275,16 @@ function publishing(
   before: readonly BundleAuthority[],
   leaving: Retirement,
   why: string,
-  root: HeldRoot | null = null,
+  more: Extras,
 ): Publication {
+  const { root = null, ...rest } = more
   const { ready: gone } = leaving
   const staying = before.filter((authority) => !gone.includes(authority.epoch))
   const authorities = marked(s.state, staying, epoch)
   const roots = remainingRoots(s, authorities, root)
   const also = [retireReason(s, gone, leaving), removalReason(s, roots)]
   const reason = clip([why, ...also].filter((part) => part !== '').join('; '))
-  const content = { epoch, authorities, roots, reason }
+  const content = { epoch, authorities, roots, reason, ...rest }
   return { ...following(s.state, s.bundle, content, s.now), ...content }
 }
 
@@ -301,7 +326,9 @@ export function leftovers(
 /** What every state carries on; where it stands is written anew. */
 function carried(state: RotationState) {
   const { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused } = state
-  return { v, domain, fence, payload, digest, version, newest, replaced, newestRoot, tainted, paused }
+  const { newestSigner, signer } = state
+  const stays = { newest, replaced, newestRoot, tainted, paused, newestSigner, signer }
+  return { v, domain, fence, payload, digest, version, ...stays }
 }
 
 const entry = (authority: HeldAuthority, status: AuthorityStatus): BundleAuthority => ({

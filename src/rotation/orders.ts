@@ -3,7 +3,9 @@ import { RotorError } from '../errors.ts'
 import { type Duration, formatDuration, type Instant } from '../time.ts'
 import type { Order } from '../wire/requests.ts'
 import { bundleOf } from './payloads.ts'
+import { noteOrder } from './record.ts'
 import { rollbackTarget } from './rollback.ts'
+import { describeChange } from './signers.ts'
 import { situation } from './situation.ts'
 import type { Observations, RotationState } from './state.ts'
 
@@ -29,7 +31,8 @@ export function applyOrder(
   if (!(age <= MAX_ORDER_AGE)) {
     throw refuse(order, `expected one made within ${formatDuration(MAX_ORDER_AGE)}, found ${order.at}`)
   }
-  return APPLY[order.kind](state, order, now, facts)
+  const taken = APPLY[order.kind](state, order, now, facts)
+  return { ...taken, pending: noteOrder(taken.pending, order) }
 }
 
 const refuse = ({ kind }: Order, problem: string): RotorError =>
@@ -110,6 +113,37 @@ const resume: Apply = (state, order) => {
   return { ...state, paused: null }
 }
 
+/** Beside any phase. While one is under way only force can be added to it. */
+const rotateSigner: Apply = (state, order, now) => {
+  assertNotPaused(state, order)
+  const { by, reason, force } = order
+  const before = state.signer
+  if (before === null) {
+    const change = {
+      by,
+      reason,
+      at: now,
+      kind: order.signer ?? 'ed25519',
+      force,
+      withdrawn: false,
+      introduced: null,
+    }
+    return { ...state, signer: change }
+  }
+  if (before.withdrawn || before.force || !force) {
+    throw refuse(order, `one is under way (${describeChange(state, now)}); only force can be added to it`)
+  }
+  return { ...state, signer: { ...before, by, reason, force } }
+}
+
+const withdrawSigner: Apply = (state, order, now) => {
+  const { by, reason } = order
+  const before = state.signer
+  if (before === null) throw refuse(order, describeChange(state, now))
+  if (before.introduced === null) return { ...state, signer: null }
+  return { ...state, signer: { ...before, by, reason, withdrawn: true } }
+}
+
 const APPLY: Readonly<Record<Order['kind'], Apply>> = {
   rotate,
   'root-rotate': rotateRoot,
@@ -118,6 +152,8 @@ const APPLY: Readonly<Record<Order['kind'], Apply>> = {
   taint,
   pause,
   resume,
+  'signer-rotate': rotateSigner,
+  'signer-withdraw': withdrawSigner,
 }
 
 const NOTHING_SEEN: Observations = {

@@ -4,7 +4,13 @@ import { RotorError } from '../errors.ts'
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
 import { pemSha256 } from '../trust/pem.ts'
-import { type BundleAuthority, type BundlePayload, bundlePayload } from '../wire/bundle.ts'
+import {
+  type BundleAuthority,
+  type BundlePayload,
+  type BundleRecord,
+  bundlePayload,
+  type SignerKey,
+} from '../wire/bundle.ts'
 import { decodeRecord } from '../wire/record.ts'
 import type { RotationState } from './state.ts'
 
@@ -50,6 +56,9 @@ export function bootstrap({ domain, payload, fence }: Genesis, now: Instant): Ro
     newestRoot: 1,
     tainted: {},
     paused: null,
+    newestSigner: 1,
+    signer: null,
+    pending: { orders: [], moves: [], left: 0 },
     phase: 'steady',
     active: bundle.epoch,
   }
@@ -94,6 +103,12 @@ export interface Content {
   /** PEM, newest first. */
   readonly roots: readonly string[]
   readonly reason: string
+  /** Newest first. @default as they are */
+  readonly signers?: readonly SignerKey[]
+  /** @default as it is */
+  readonly succession?: readonly string[]
+  /** For auditors. @default none */
+  readonly record?: BundleRecord
 }
 
 /** The payload that follows the one of `state`. Throws ERR_INTERNAL rather than making one agents would refuse. */
@@ -113,6 +128,9 @@ export function following(
     reason: clip(content.reason),
     authorities: content.authorities.toSorted((a, b) => a.epoch - b.epoch),
     roots: [...content.roots],
+    ...(content.signers === undefined ? {} : { signers: [...content.signers] }),
+    ...(content.succession === undefined ? {} : { succession: [...content.succession] }),
+    record: content.record,
   }
   const problems = unfit(next)
   if (problems.length > 0) {

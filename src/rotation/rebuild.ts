@@ -3,6 +3,7 @@
  * was under way, the phase that asks for more evidence is taken: it holds until the fleet has shown where it stands.
  */
 import { payloadDigest } from '../bundle/payload.ts'
+import { KIND_OF } from '../bundle/signer.ts'
 import { RotorError } from '../errors.ts'
 import type { Instant } from '../time.ts'
 import { type BundlePayload, bundlePayload } from '../wire/bundle.ts'
@@ -10,7 +11,7 @@ import { decodeRecord } from '../wire/record.ts'
 import { bundleOf, rootsIn } from './payloads.ts'
 import type { Observations, RotationState } from './state.ts'
 
-export interface Kept extends Pick<Observations, 'roots' | 'signedBy'> {
+export interface Kept extends Pick<Observations, 'roots' | 'signedBy' | 'signers'> {
   readonly domain: string
   /** Payload texts, in any order. The one with the highest version is in force. */
   readonly payloads: readonly string[]
@@ -45,6 +46,9 @@ export function rebuild(kept: Kept, now: Instant): RotationState {
     newestRoot: Math.max(1, ...numbersOf(bundle, kept)),
     tainted: taintedIn(bundle),
     paused: null,
+    newestSigner: newestSignerOf(bundle, kept),
+    signer: signerChangeOf(bundle),
+    pending: { orders: [], moves: [], left: 0 },
     ...standingOf(bundle, kept),
   }
   bundleOf(state) // the checks of a stored state
@@ -88,6 +92,22 @@ const taintedIn = (bundle: BundlePayload): RotationState['tainted'] =>
         return [epoch, { ...words, at: Date.parse(bundle.issuedAt), sha256, leaves: [], removed: null }]
       }),
   )
+
+const newestSignerOf = ({ signers }: BundlePayload, { signers: held = [] }: Kept): number =>
+  Math.max(
+    1,
+    ...held.filter(({ key }) => signers.some(({ kid }) => kid === key.kid)).map((one) => one.number),
+  )
+
+/** A bundle with two signers is in the middle of a change; who knows the new one has to be shown again. */
+function signerChangeOf({ signers, issuedAt, version }: BundlePayload): RotationState['signer'] {
+  const [newest, ...old] = signers
+  if (newest === undefined || old.length === 0) return null
+  const at = Date.parse(issuedAt)
+  const words = { by: 'an order before the loss', reason: 'as the kept bundle says', at }
+  const kind = KIND_OF[newest.kty]
+  return { ...words, kind, force: false, withdrawn: false, introduced: { at, version } }
+}
 
 function numbersOf(bundle: BundlePayload, { roots }: Kept): number[] {
   const trusted = new Set(rootsIn(bundle))

@@ -11,7 +11,7 @@
  *
  *   converging or steady -- rollback --> converging: an earlier authority signs again, and nodes move back to it
  *
- * `refresh`, `retire` and `taint` publish without leaving the phase, `distrust` does neither. `restart` (from steady or
+ * `refresh`, `retire`, `taint`, `introduce-signer` and `retire-signer` publish without leaving the phase, `distrust` does neither. `restart` (from steady or
  * distributing to converging) begins again with a new authority when the signing one has ended and nothing is left to keep.
  *
  * "Stuck" is no state: it is a decision to wait that names whom it waits for. `SPEC.md` has the invariants.
@@ -19,7 +19,14 @@
 import { z } from 'zod'
 import type { Epoch } from '../schedule.ts'
 import type { Instant } from '../time.ts'
-import { sha256Hex } from '../wire/bundle.ts'
+import {
+  SIGNER_KINDS,
+  type SignerKey,
+  type SignerKind,
+  sha256Hex,
+  toldMove,
+  toldOrder,
+} from '../wire/bundle.ts'
 import { order } from '../wire/requests.ts'
 import type { AgentStatus } from '../wire/status.ts'
 
@@ -43,6 +50,28 @@ const taint = z.object({
   /** When, and with which version, it left trust, and who stood on it then; null while it is trusted. */
   removed: z.object({ at: z.number(), version: z.int().positive(), cutOff: z.array(z.string()) }).nullable(),
 })
+
+/** A change of the key that signs bundles. */
+const signerChange = z.object({
+  ...words,
+  /** Of the new key. */
+  kind: z.enum(SIGNER_KINDS),
+  /** Go on without agents that do not follow. */
+  force: z.boolean(),
+  /** The new one is to leave again. */
+  withdrawn: z.boolean(),
+  /** When, and with which version, bundles began to name both; null while the key is not there. */
+  introduced: z.object({ at: z.number(), version: z.int().positive() }).nullable(),
+})
+
+/** What happened since the newest bundle: the next one tells it. */
+const pending = z.object({
+  orders: z.array(toldOrder),
+  moves: z.array(toldMove),
+  /** What there was no room for. */
+  left: z.int().nonnegative(),
+})
+export type Pending = z.infer<typeof pending>
 
 const replacement = z.object({ at: z.number(), version: z.int().positive() })
 
@@ -74,6 +103,10 @@ const common = {
   tainted: z.record(z.string(), taint).default({}),
   /** Who stopped the rotation, and why. */
   paused: z.object(words).nullable().default(null),
+  /** The highest number of a signer that was ever in a bundle; that of the founding is 1. */
+  newestSigner: z.int().positive().default(1),
+  signer: signerChange.nullable().default(null),
+  pending: pending.default({ orders: [], moves: [], left: 0 }),
 }
 
 /** Stored in the state bucket, key `rotation`, written by compare-and-set only. */
@@ -113,6 +146,16 @@ export interface HeldRoot {
   readonly sha256: string
   readonly notBefore: Instant
   readonly notAfter: Instant
+}
+
+/** A signer of bundles as the issuer's key store holds it. */
+export interface HeldSigner {
+  /** 1 for the one of the founding; each new one has the next. */
+  readonly number: number
+  readonly kind: SignerKind
+  readonly key: SignerKey
+  /** The word of a signer of the bundle for one that is not in it (src/bundle/succession.ts); null without. */
+  readonly vouched: string | null
 }
 
 /** The TLS listeners of a nats-server. */
@@ -191,6 +234,8 @@ export interface Observations {
   readonly held: readonly HeldAuthority[]
   /** Roots with a key in the store. */
   readonly roots: readonly HeldRoot[]
+  /** Signers of bundles with a key in the store. Absent where nobody looks. */
+  readonly signers?: readonly HeldSigner[]
   /** Which root signed which authority, held or trusted: SHA-256 to SHA-256. */
   readonly signedBy: Readonly<Record<string, string>>
   /** Version of the newest bundle on the stream; 0 when there is none. */
@@ -235,10 +280,15 @@ export type Effect =
   | { readonly kind: 'delete-authority'; readonly epoch: Epoch }
   /** Delete the key of a root that left the bundle. */
   | { readonly kind: 'delete-root'; readonly number: number }
+  /** Make the key of a signer of bundles, unless the store has this number. */
+  | { readonly kind: 'create-signer'; readonly number: number; readonly signer: SignerKind }
+  /** Delete the key of a signer that left the bundle. */
+  | { readonly kind: 'delete-signer'; readonly number: number }
 
 /**
  * converge ends converging, withdrawing and introducing. refresh publishes the same content again before the bundle gets too old.
  * taint says in the bundle that an authority is tainted; distrust: it is proven that nobody trusts it. restart: see the diagram.
+ * introduce-signer and retire-signer: see signers.ts.
  */
 export type Move =
   | 'prepare'
@@ -252,6 +302,8 @@ export type Move =
   | 'rollback'
   | 'taint'
   | 'distrust'
+  | 'introduce-signer'
+  | 'retire-signer'
 
 /** Why a rotation waits. */
 export type WaitReason =
@@ -269,6 +321,8 @@ export type WaitReason =
   | 'agents-do-not-know-root'
   | 'tainted-still-trusted'
   | 'paused'
+  | 'signer-not-created'
+  | 'agents-do-not-know-signer'
 
 /** One node a rotation waits for, and what is missing, in words. */
 export interface Straggler {

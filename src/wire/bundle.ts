@@ -9,6 +9,11 @@ export const BUNDLE_FORMAT = 1
 /** Bytes of the envelope; larger ones are refused before they are parsed. */
 export const MAX_BUNDLE_BYTES = 256 * 1024
 
+/** Changes of the signer that a bundle tells of. */
+export const MAX_LINKS = 8
+/** Characters of one. */
+export const MAX_LINK = 32 * 1024
+
 export const instantText = z.iso.datetime({ precision: 3 })
 export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits')
 const pem = z
@@ -31,6 +36,10 @@ export const bundleAuthority = z.object({
   /** SHA-256 over the DER form. */
   sha256: sha256Hex,
 })
+
+/** What a signer may be; the names of node:crypto. ML-DSA-65 is made to hold against quantum computers. */
+export const SIGNER_KINDS = ['ed25519', 'ml-dsa-65'] as const
+export type SignerKind = (typeof SIGNER_KINDS)[number]
 
 /** The name of a signer. */
 export const signerKid = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'expected a SHA-256 thumbprint in base64url')
@@ -62,6 +71,42 @@ export const bundleSchedule = z.object({
   lead: milliseconds,
 })
 
+const names = z.array(z.string().max(63)).max(256)
+/** An order as it was taken. */
+export const toldOrder = z.object({
+  kind: z.string().max(40),
+  epoch: z.int().optional(),
+  force: z.boolean(),
+  by: z.string().max(200),
+  reason: z.string().max(500),
+  at: instantText,
+})
+/** A move that published nothing. */
+export const toldMove = z.object({
+  move: z.string().max(40),
+  at: instantText,
+  reason: z.string().max(1000),
+  /** Whom it went on without. */
+  waived: names,
+})
+
+/** What led to a bundle since the one before: for auditors; agents do not look at it. */
+export const bundleRecord = z.object({
+  /** The move that published it. */
+  move: z.string().max(40),
+  /** Whom it went on without. */
+  waived: names,
+  orders: z.array(toldOrder).max(16),
+  moves: z.array(toldMove).max(16),
+  /** How many more orders and moves there were. */
+  left: z.int().nonnegative(),
+  /** Versions the agents had applied and proven by their own word, 0 for none; `agents` may not name all `count`. */
+  acks: z
+    .array(z.object({ version: z.int().nonnegative(), count: z.int().positive(), agents: names }))
+    .max(16),
+})
+export type BundleRecord = z.infer<typeof bundleRecord>
+
 export const bundlePayload = z.object({
   v: z.literal(BUNDLE_FORMAT),
   domain: z.string(),
@@ -77,6 +122,13 @@ export const bundlePayload = z.object({
   roots: z.array(pem).min(1).max(16),
   signers: z.array(signerKey).min(1).max(16),
   schedule: bundleSchedule,
+  /**
+   * Who vouched for which signer, oldest first: JWS texts, see src/bundle/succession.ts. Absent until the signer is
+   * changed the first time; nodes of before this field ignore it.
+   */
+  succession: z.array(z.string().max(MAX_LINK)).max(MAX_LINKS).optional(),
+  /** Absent in version 1. */
+  record: bundleRecord.optional(),
 })
 
 export type AuthorityStatus = z.infer<typeof authorityStatus>

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { ERRORS, type RotorErrorCode } from '../errors.ts'
 import type { Duration } from '../time.ts'
-import { instantText } from './bundle.ts'
+import { instantText, SIGNER_KINDS } from './bundle.ts'
 
 export const refusal = z.object({
   ok: z.literal(false),
@@ -69,7 +69,7 @@ export type TurnAnswer = z.infer<typeof turnAnswer>
 /**
  * rotate: the next authority now. root-rotate: a new root first, then a rotation under it. withdraw: back out before the
  * first use. rollback: an earlier authority signs again. taint: an authority is not to be relied on any more. pause: no
- * rotation begins or goes on, until resume.
+ * rotation begins or goes on, until resume. signer-rotate: another key for bundles; signer-withdraw: not that one after all.
  */
 export const ORDER_KINDS = [
   'rotate',
@@ -79,6 +79,8 @@ export const ORDER_KINDS = [
   'taint',
   'pause',
   'resume',
+  'signer-rotate',
+  'signer-withdraw',
 ] as const
 
 /** To an empty request: the clock of the issuer that leads. */
@@ -90,6 +92,8 @@ export const order = z.object({
   kind: z.enum(ORDER_KINDS),
   /** With taint: which authority. */
   epoch: z.int().optional(),
+  /** With signer-rotate: what the new one is. @default ed25519 */
+  signer: z.enum(SIGNER_KINDS).optional(),
   /** With root-rotate: old and new root sign each other's key. */
   crossSign: z.boolean().default(false),
   /** Go on without the named stragglers. */

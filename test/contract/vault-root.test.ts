@@ -11,6 +11,7 @@ import { FileHistory } from '../../issuer/history/files.ts'
 import { Effects } from '../../issuer/loop/effects.ts'
 import { heldRoots, Signers } from '../../issuer/loop/roots.ts'
 import { Prober } from '../../issuer/prober.ts'
+import { SignerStore } from '../../issuer/signers.ts'
 import { silentLogger } from '../../src/log.ts'
 import type { RotationState } from '../../src/rotation/state.ts'
 import { systemClock } from '../../src/time.ts'
@@ -51,7 +52,7 @@ test('a root that the operator made in the engine is introduced before it signs'
   const prober = new Prober({ ...options, agents: () => [], spiffeId: names.spiffeId('issuer') })
   const effects = new Effects({
     ...options,
-    signers: [],
+    signers: new SignerStore({ dir }),
     history: new FileHistory(dir),
     prober,
     census: { kick: async () => {} },

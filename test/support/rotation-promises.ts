@@ -31,6 +31,8 @@ const WAYS: Record<Move, readonly `${Phase} ${Phase}`[]> = {
   taint: STAYS,
   retire: STAYS,
   refresh: STAYS,
+  'introduce-signer': STAYS,
+  'retire-signer': STAYS,
 }
 
 const epochsOf = (bundle: BundlePayload, status: string): Epoch[] =>

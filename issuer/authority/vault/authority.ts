@@ -162,7 +162,9 @@ export class VaultAuthority implements Authority {
     const asked = { ...request, ...window, notBefore, authority: certificate }
     const verify = this.#isSample(authority.id)
     try {
-      return assertLeaf(checked(signed, answer, path).certificate, { ...asked, verify }, path) + certificate.pem
+      return (
+        assertLeaf(checked(signed, answer, path).certificate, { ...asked, verify }, path) + certificate.pem
+      )
     } catch (cause) {
       this.#sinceVerified.delete(authority.id)
       throw cause

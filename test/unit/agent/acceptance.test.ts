@@ -76,3 +76,16 @@ test('an agent that was never enrolled does not start', async (t) => {
   t.after(() => directory.close())
   await assert.rejects(Acceptance.open(directory, { now: () => 0 }), { code: 'ERR_IDENTITY_MISSING' })
 })
+
+test('an agent that slept through hundreds of versions takes the newest one at once, and only by a signer it knows', async (t) => {
+  const { domain, first, open } = await enrolled(t)
+  const stranger = await makeTestDomain({ now: Date.now() })
+  const previous = 'a'.repeat(64)
+  const newest = await domain.bundle({ version: 500, previous })
+  const forged = await stranger.bundle({ version: 501, previous })
+  const acceptance = await open()
+  await assert.rejects(acceptance.accept(forged.envelope), { code: 'ERR_BUNDLE_SIGNATURE' })
+  assert.equal(acceptance.highest.version, first.payload.version)
+  assert.equal((await acceptance.accept(newest.envelope)).payload.version, 500)
+  await assert.rejects((await open()).accept(first.envelope), { code: 'ERR_BUNDLE_REPLAYED' })
+})

@@ -7,6 +7,7 @@ import { createRoot, EmbeddedAuthority } from '../../../issuer/authority/embedde
 import { FileHistory } from '../../../issuer/history/files.ts'
 import { Effects } from '../../../issuer/loop/effects.ts'
 import { Prober } from '../../../issuer/prober.ts'
+import { SignerStore } from '../../../issuer/signers.ts'
 import { silentLogger } from '../../../src/log.ts'
 import type { RotationState } from '../../../src/rotation/state.ts'
 import { systemClock } from '../../../src/time.ts'
@@ -27,7 +28,7 @@ test('an authority that somebody made under another root is not taken, and not d
   const prober = new Prober({ ...options, agents: () => [], spiffeId: names.spiffeId('issuer') })
   const effects = new Effects({
     ...options,
-    signers: [],
+    signers: new SignerStore({ dir }),
     history: new FileHistory(join(dir, 'bundles')),
     prober,
     census: { kick: async () => {} },

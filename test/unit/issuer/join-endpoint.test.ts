@@ -63,6 +63,7 @@ describe('the join endpoint', { timeout: 120_000 }, () => {
       listen,
       key,
       answer: says,
+      bundle: async () => Buffer.from('the newest bundle'),
       clock: systemClock,
       logger: silentLogger,
       limits,
@@ -234,6 +235,7 @@ describe('the join endpoint', { timeout: 120_000 }, () => {
         listen: `127.0.0.1:${port}`,
         key,
         answer: async () => granted,
+        bundle: async () => Buffer.from('x'),
         clock: systemClock,
         logger: silentLogger,
       })

@@ -23,7 +23,9 @@ const seenIn = { held: [], agents: [] }
 test('an order enters the state and moves nothing by itself', () => {
   const state = steadyState()
   const wanted = order(false, now)
-  assert.deepEqual(applyOrder(state, wanted, now, seenIn), { ...state, order: wanted })
+  const { pending, ...after } = applyOrder(state, wanted, now, seenIn)
+  assert.deepEqual({ ...after, pending: state.pending }, { ...state, order: wanted })
+  assert.equal(pending.orders.length, 1)
 })
 
 test('refuses an order while a rotation is under way', () => {
@@ -121,6 +123,7 @@ test('a taint fits in every phase, for a trusted authority, once; it knows which
     const after = applyOrder(state, given('taint', { epoch: state.active }), now, { held: [], agents })
     assert.deepEqual(after, {
       ...state,
+      pending: after.pending,
       tainted: {
         [state.active]: {
           by: 'alice',
@@ -144,6 +147,11 @@ test('a pause begins and ends once, and no rotation is ordered meanwhile', () =>
   refuses(state, given('pause'), /paused already by alice: drill/)
   refuses(state, given('rotate'), /the rotation is paused by alice: drill; `rotor resume` first/)
   refuses(state, given('root-rotate'), /paused by alice/)
-  assert.deepEqual(applyOrder(state, given('resume'), now, seenIn), steadyState())
+  const { pending, ...resumed } = applyOrder(state, given('resume'), now, seenIn)
+  assert.deepEqual({ ...resumed, pending: steadyState().pending }, steadyState())
+  assert.deepEqual(
+    pending.orders.map(({ kind }) => kind),
+    ['pause', 'resume'],
+  )
   refuses(steadyState(), given('resume'), /the rotation is not paused/)
 })
