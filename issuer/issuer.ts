@@ -4,7 +4,6 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { Bell } from '../src/bell.ts'
 import { openEnvelope } from '../src/bundle/envelope.ts'
 import type { IssuerConfig } from '../src/domain/config.ts'
@@ -12,13 +11,11 @@ import { RotorError } from '../src/errors.ts'
 import type { Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { connectWith, withLast } from '../src/nats/connect.ts'
-import { isNoResponders } from '../src/nats/failure.ts'
-import { type Attachment, Link } from '../src/nats/link.ts'
+import { Link } from '../src/nats/link.ts'
 import { runTasks } from '../src/tasks.ts'
-import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
+import { type Clock, type Duration, sleep, systemClock } from '../src/time.ts'
 import { domainNames } from '../src/wire/names.ts'
-import { encodeRecord } from '../src/wire/record.ts'
-import { type AgentStatus, SILENT } from '../src/wire/status.ts'
+import { answersOf, isReached } from './answers.ts'
 import type { Authority } from './authority/authority.ts'
 import { type OpenAuthority, openAuthority } from './authority/open.ts'
 import { Census } from './census/census.ts'
@@ -29,14 +26,14 @@ import type { JoinLimits } from './join/limits.ts'
 import { Lease } from './lease/lease.ts'
 import type { IssuerEvent } from './loop/events.ts'
 import { Loop } from './loop/loop.ts'
-import { handleOrder } from './orders.ts'
 import { Prober } from './prober.ts'
 import { Registry } from './registry.ts'
 import { SignerStore } from './signers.ts'
 import { Signing } from './signing/signing.ts'
 import { Statuses } from './statuses.ts'
 import { createStores, readState, STATE_KEY } from './store.ts'
-import { Turns, turnTime } from './turns.ts'
+import { turnFacts } from './turn-facts.ts'
+import { Turns } from './turns.ts'
 import { StateView } from './view.ts'
 import { watchKey } from './watch-key.ts'
 
@@ -62,9 +59,6 @@ export interface IssuerHandle extends AsyncDisposable {
 
 /** How often the issuer asks which servers there are, and itself. */
 const LOOK_AROUND_EVERY: Duration = 15_000
-
-/** Who stands by does not see what the leader proves of the first server, and gives it this time. */
-const LEADER_LOOKS: Duration = 1_000
 
 /** Longest time to end what is under way and to give the lease back, milliseconds. */
 const RESIGN_WITHIN: Duration = 3_000
@@ -177,26 +171,10 @@ async function startWith(
     bundle: () => view.current(),
     tainted: () => view.tainted,
   })
-  const epochDuration = () => view.bundle?.schedule.epochDuration ?? 0
-  /** Of a version that is not known here yet: now. */
-  const issuedAt = (version: number): number => {
-    const { bundle } = view
-    return bundle === null || bundle.version < version ? clock.now() : Date.parse(bundle.issuedAt)
-  }
-  /** The agent of a server that said nothing for long will not be the first to change. */
-  const serverIsExpected = (): boolean =>
-    statuses.all().some(({ role, at }) => role === 'server' && clock.now() - Date.parse(at) < SILENT)
   const turns = new Turns(
     names,
     clock,
-    () => ({
-      turnTime: turnTime(epochDuration()),
-      hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
-      tolerates: (agent) => loop.tolerates(agent),
-      confirms: ({ agent, at }) => loop.confirms(agent) ?? clock.now() - at > LEADER_LOOKS,
-      newest: view.bundle?.version ?? 0,
-      canaryUntil: (version) => (serverIsExpected() ? issuedAt(version) + turnTime(epochDuration()) : 0),
-    }),
+    () => turnFacts({ view, statuses, loop, clock }),
     (agent) => registry.assertNotRemoved(agent),
   )
   const stop = new AbortController()
@@ -240,39 +218,27 @@ async function startWith(
     logger,
   })
   const part = identity.join(control)
-  const answers: readonly Attachment[] = [
-    (nc) =>
-      answer(nc, names.signSubject('*'), names.issuers, async (message) => {
-        if (message.subject === ownSubject && message.data.length === 0) message.respond()
-        else await signing.handle(message)
-      }),
-    (nc) =>
-      answer(nc, names.turnSubject('*'), names.issuers, (message, leaving) =>
-        turns.handle(nc, message, leaving),
-      ),
-    // asked of everybody, answered by one: it is the clock of the leader that decides
-    (nc) =>
-      answer(nc, names.timeSubject, undefined, async (message) => {
-        if (lease.fence !== null)
-          message.respond(encodeRecord({ v: 1, serverTime: formatInstant(clock.now()) }))
-      }),
-    (nc) => answer(nc, names.enrolSubject, names.issuers, (message) => joining.handle(nc, message)),
-    (nc) =>
-      answer(nc, names.orderSubject, names.issuers, (message) =>
-        handleOrder(nc, message, {
-          names,
-          authority,
-          signers,
-          agents: () => registry.members().map(({ name }) => ({ name, status: statuses.get(name) })),
-          clock,
-          logger,
-          accepted: (state) => {
-            view.take(state, view.now())
-            bell.ring()
-          },
-        }),
-      ),
-  ]
+  const answers = answersOf({
+    names,
+    ownSubject,
+    signing,
+    turns,
+    joining,
+    lease,
+    clock,
+    orders: {
+      names,
+      authority,
+      signers,
+      agents: () => registry.members().map(({ name }) => ({ name, status: statuses.get(name) })),
+      clock,
+      logger,
+      accepted: (state) => {
+        view.take(state, view.now())
+        bell.ring()
+      },
+    },
+  })
   await link.attach(statuses.attachment)
   await link.attach(registry.attachment)
   await link.attach(lease.attachment)
@@ -321,49 +287,6 @@ async function startWith(
     [Symbol.asyncDispose]: () => handle.stop(),
   }
   return handle
-}
-
-/** Do requests come to us? A server before 2.9.17 can lose what we subscribed to in a reload (agent/targets/sighup.ts). */
-const isReached = (nc: NatsConnection, subject: string): Promise<boolean> =>
-  nc.request(subject, '', { timeout: 2_000 }).then(
-    () => true,
-    (cause) => !isNoResponders(cause),
-  )
-
-/** Has this agent proven the version, or put it back? */
-function hasEnded(status: AgentStatus | null, version: number): boolean {
-  if (status === null || status.state === 'applying') return false
-  return (
-    status.version >= version || (status.state === 'rolled-back' && status.lastError?.version === version)
-  )
-}
-
-/**
- * Answers requests on a subject, as one of the queue group when there is one. Stops by draining, so no request is lost
- * in a move; `leaving` tells those that only wait to answer now.
- */
-async function answer(
-  nc: NatsConnection,
-  subject: string,
-  queue: string | undefined,
-  handle: (message: Msg, leaving: AbortSignal) => Promise<void>,
-): Promise<() => Promise<void>> {
-  const pending = new Set<Promise<void>>()
-  const leaving = new AbortController()
-  const subscription = nc.subscribe(subject, {
-    ...(queue === undefined ? {} : { queue }),
-    callback: (error, message) => {
-      if (error !== null) return
-      const work = handle(message, leaving.signal).finally(() => pending.delete(work))
-      pending.add(work)
-    },
-  })
-  await nc.flush()
-  return async () => {
-    await subscription.drain()
-    leaving.abort()
-    await Promise.all(pending)
-  }
 }
 
 async function readText(file: string): Promise<string> {

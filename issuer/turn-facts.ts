@@ -1,0 +1,44 @@
+/** What this issuer knows when an agent asks for its turn: of the bundle in force, of the other agents, of its own handshakes. */
+import type { Clock, Duration, Instant } from '../src/time.ts'
+import { type AgentStatus, SILENT } from '../src/wire/status.ts'
+import type { Loop } from './loop/loop.ts'
+import type { Statuses } from './statuses.ts'
+import { type TurnFacts, turnTime } from './turns.ts'
+import type { StateView } from './view.ts'
+
+/** Who stands by does not see what the leader proves of the first server, and gives it this time. */
+const LEADER_LOOKS: Duration = 1_000
+
+export interface TurnFactsOptions {
+  readonly view: Pick<StateView, 'bundle'>
+  readonly statuses: Pick<Statuses, 'all' | 'get'>
+  readonly loop: Pick<Loop, 'tolerates' | 'confirms'>
+  readonly clock: Clock
+}
+
+export function turnFacts({ view, statuses, loop, clock }: TurnFactsOptions): Omit<TurnFacts, 'now'> {
+  const { bundle } = view
+  const time = turnTime(bundle?.schedule.epochDuration ?? 0)
+  /** Of a version that is not known here yet: now. */
+  const issuedAt = (version: number): Instant =>
+    bundle === null || bundle.version < version ? clock.now() : Date.parse(bundle.issuedAt)
+  /** The agent of a server that said nothing for long will not be the first to change. */
+  const serverIsExpected = (): boolean =>
+    statuses.all().some(({ role, at }) => role === 'server' && clock.now() - Date.parse(at) < SILENT)
+  return {
+    turnTime: time,
+    newest: bundle?.version ?? 0,
+    hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
+    tolerates: (agent) => loop.tolerates(agent),
+    confirms: ({ agent, at }) => loop.confirms(agent) ?? clock.now() - at > LEADER_LOOKS,
+    canaryUntil: (version) => (serverIsExpected() ? issuedAt(version) + time : 0),
+  }
+}
+
+/** Has this agent proven the version, or put it back? */
+function hasEnded(status: AgentStatus | null, version: number): boolean {
+  if (status === null || status.state === 'applying') return false
+  return (
+    status.version >= version || (status.state === 'rolled-back' && status.lastError?.version === version)
+  )
+}
