@@ -35,6 +35,8 @@ export interface FleetOptions {
   /** Messages per second of each service, half core and half JetStream. */
   readonly rate: number
   readonly authority: AuthorityKind
+  /** @default a temporary one, removed at the end */
+  readonly dir?: string
   readonly signal: AbortSignal
 }
 
@@ -97,6 +99,7 @@ export class Fleet implements AsyncDisposable {
         passphraseFile,
         policy: { retireAfter: '0s' },
         onEvent: (event) => take(event),
+        ...(options.dir === undefined ? {} : { dir: options.dir }),
       }),
     )
     const fleet = new Fleet(domain, new Account(flows), options, cleanup.move())

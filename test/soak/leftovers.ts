@@ -2,11 +2,11 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type JetStreamManager, jetstreamManager } from '@nats-io/jetstream'
-import { Kvm } from '@nats-io/kv'
 import { readAgentConfig } from '../../agent/index.ts'
 import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
 import { Vault } from '../../issuer/authority/vault/client.ts'
 import { STATE_KEY } from '../../issuer/store.ts'
+import { TURN_KEY } from '../../issuer/turns.ts'
 import type { Overview } from '../../src/domain/overview.ts'
 import { CURRENT, GENERATIONS, LOCK, MATERIAL_FILES, STATE } from '../../src/identity/layout.ts'
 import { silentLogger } from '../../src/log.ts'
@@ -104,40 +104,45 @@ async function onJetStream(fleet: Fleet): Promise<string[]> {
   const lookAt = async (stream: string, jsm: JetStreamManager): Promise<void> => {
     const consumers: string[] = []
     let watching = 0
-    for await (const { name, config } of jsm.consumers.list(stream)) {
-      if (config.durable_name === undefined && buckets.includes(stream)) watching += 1
-      else consumers.push(name)
+    for await (const { name, config, push_bound } of jsm.consumers.list(stream)) {
+      if (config.durable_name !== undefined || !buckets.includes(stream)) consumers.push(name)
+      else if (push_bound === true) watching += 1
+      // of a watch that ended: the server forgets it by itself, when it was told after which time
+      else if ((config.inactive_threshold ?? 0) / NANOS > FORGOTTEN_WITHIN) consumers.push(name)
     }
     problems.push(...beyond(`on ${stream} the consumer`, consumers, durable.get(stream) ?? []))
-    if (watching > WATCHES * ISSUERS.length) problems.push(`${stream} is watched by ${watching} consumers`)
+    if (watching > WATCHES * ISSUERS.length) problems.push(`${stream} is read by ${watching} watches`)
   }
   await fleet.asWatcher((jsm) => lookAt(SOAK_STREAM, jsm))
   await fleet.domain.asOperator(async ({ nc }) => {
     const jsm = await jetstreamManager(nc)
     for (const stream of [names.bundleStream, ...buckets]) await lookAt(stream, jsm)
   })
-  await fleet.domain.asOperator(async ({ nc }) => {
-    const kvm = new Kvm(nc)
-    const keys = async (bucket: string) => {
-      const found: string[] = []
-      for await (const key of await (await kvm.open(bucket)).keys()) found.push(key)
-      return found
-    }
-    problems.push(
-      ...beyond('the status', await keys(names.statusBucket), fleet.nodes),
-      ...beyond(
-        'the key',
-        // there once an issuer could not work for a while
-        (await keys(names.stateBucket)).filter((key) => key !== PROBLEM_KEY),
-        [STATE_KEY, REPORT_KEY, LEASE_KEY],
-      ),
-    )
-  })
+  const keysIn = (bucket: string): Promise<string[]> =>
+    fleet.domain.asOperator(async ({ nc }) => {
+      const space = `$KV.${bucket}.`
+      const { state } = await (await jetstreamManager(nc)).streams.info(`KV_${bucket}`, {
+        subjects_filter: `${space}>`,
+      })
+      return Object.keys(state.subjects ?? {}).map((subject) => subject.slice(space.length))
+    })
+  problems.push(
+    ...beyond('the status', await keysIn(names.statusBucket), fleet.nodes),
+    ...beyond(
+      'the key',
+      // there once an issuer could not work for a while, or stopped in the middle of a wave
+      (await keysIn(names.stateBucket)).filter((key) => key !== PROBLEM_KEY && key !== TURN_KEY),
+      [STATE_KEY, REPORT_KEY, LEASE_KEY],
+    ),
+  )
   return problems
 }
 
 /** Of a bucket, by one issuer at a time: records that it follows. */
 const WATCHES = 4
+const NANOS = 1_000_000
+/** The NATS client says 5 minutes for the consumer of a watch. */
+const FORGOTTEN_WITHIN = 300_000
 
 /** Authorities outside of what is trusted, in the key store or in OpenBao. */
 async function keysOf(fleet: Fleet, { authorities }: Overview): Promise<string[]> {
@@ -211,13 +216,13 @@ async function processes(fleet: Fleet): Promise<string[]> {
   return beyond('the process', running.map(String), ours.map(String))
 }
 
-/** Ids of all processes with this path on their command line; none where there is no /proc. */
+/** Ids of all processes with a path below this folder on their command line; none where there is no /proc. */
 export async function processesOf(dir: string): Promise<number[]> {
   const ids = (await readdir('/proc').catch(() => [])).filter((name) => /^\d+$/.test(name)).map(Number)
   const found = await Promise.all(
     ids.map(async (pid) => {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-      return pid !== process.pid && command.includes(dir) ? [pid] : []
+      return pid !== process.pid && command.includes(`${dir}/`) ? [pid] : []
     }),
   )
   return found.flat()

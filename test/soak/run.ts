@@ -18,6 +18,7 @@ a process or a server is killed, frozen or stopped, at a moment that the seed ch
   --rate N        messages per second of each service, half core and half JetStream (default 40)
   --fault NAME    this fault only; may be given again
                   ${faultKinds('openbao').join(', ')}
+  --keep DIR      leave every file and log in this folder, which is new
   --json          one JSON object on stdout instead of text
 
 Example: npm run soak -- --rotations 5 --seed 7 --fault "server killed"
@@ -31,6 +32,7 @@ const FLAGS = {
   services: { type: 'string', default: '10' },
   rate: { type: 'string', default: '40' },
   fault: { type: 'string', multiple: true },
+  keep: { type: 'string' },
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const
@@ -86,6 +88,7 @@ await runCommand(async (signal) => {
     services: wholeNumber('services', flags.services, 2),
     rate: wholeNumber('rate', flags.rate, 2),
     authority,
+    ...(flags.keep === undefined ? {} : { dir: flags.keep }),
     faults: faultsOf(flags.fault, authority),
     signal,
     note,

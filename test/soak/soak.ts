@@ -29,6 +29,8 @@ export interface SoakOptions {
   readonly faults?: readonly FaultKind[]
   /** In this rotation one message is counted as published and never sent: the soak has to find it. @default in none */
   readonly plant?: number
+  /** Keeps every file and log there. @default a temporary one */
+  readonly dir?: string
   readonly signal: AbortSignal
   /** A line of progress. */
   readonly note: (text: string) => void
@@ -63,9 +65,15 @@ const TRIES = 4
 
 /** Runs it, and returns what became of it; it stops at the first rotation that does not end. Throws ERR_ABORTED. */
 export async function runSoak(options: SoakOptions): Promise<SoakReport> {
-  const { authority = 'embedded', services = 10, rate = 40, signal, note } = options
+  const { authority = 'embedded', services = 10, rate = 40, dir: keep, signal, note } = options
   note(`starting 3 nats-servers, 2 issuers, ${services} services (${authority})`)
-  const fleet = await Fleet.start({ services, rate, authority, signal })
+  const fleet = await Fleet.start({
+    services,
+    rate,
+    authority,
+    signal,
+    ...(keep === undefined ? {} : { dir: keep }),
+  })
   const soak = new Soak(fleet, options)
   let dir = ''
   try {
