@@ -33,8 +33,6 @@ export interface Counts {
   readonly core: Record<'published' | 'lost' | 'duplicated' | 'reordered', number>
   readonly jetstream: Record<'acknowledged' | 'lost' | 'duplicated' | 'redelivered', number>
   readonly requests: Record<'sent' | 'failed', number>
-  /** Arrived, of a service that was killed before it could tell of them. */
-  readonly untold: number
 }
 
 export interface Closing {
@@ -67,7 +65,6 @@ const zero = (): Counts => ({
   core: { published: 0, lost: 0, duplicated: 0, reordered: 0 },
   jetstream: { acknowledged: 0, lost: 0, duplicated: 0, redelivered: 0 },
   requests: { sent: 0, failed: 0 },
-  untold: 0,
 })
 
 export class Account {
@@ -241,7 +238,7 @@ export class Account {
     }
   }
 
-  /** What a dead service received without telling, or published so, nobody knows; of a living one it would be strange. */
+  /** `untold`: arrived, of services that were killed before they could tell of them. Of a living one that is a problem. */
   atTheEnd(): { readonly untold: number; readonly problems: readonly string[] } {
     let untold = 0
     const problems: string[] = []

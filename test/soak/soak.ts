@@ -46,6 +46,8 @@ export interface SoakReport extends Counts {
   readonly rotations: number
   /** Rotations that were taken back because of the fault, and ordered again. */
   readonly takenBack: number
+  /** Core messages that arrived of services that were killed before they could tell of them. */
+  readonly untold: number
   /** How often each happened. */
   readonly faults: Readonly<Record<string, number>>
   readonly rotationMs: { readonly p50: number | null; readonly max: number | null }
@@ -223,7 +225,7 @@ const say = ({ core, jetstream, requests }: Counts): string =>
   `jetstream ${jetstream.acknowledged}, lost ${jetstream.lost}, twice ${jetstream.duplicated}, redelivered ${jetstream.redelivered}; ` +
   `requests ${requests.sent}, failed ${requests.failed}`
 
-function sumOf(all: readonly Counts[]): Omit<Counts, 'untold'> {
+function sumOf(all: readonly Counts[]): Counts {
   const sum = (pick: (counts: Counts) => number): number =>
     all.reduce((total, counts) => total + pick(counts), 0)
   return {
