@@ -160,6 +160,11 @@ export class Fleet implements AsyncDisposable {
       .map(({ name }) => name)
   }
 
+  /** No new messages from here on. */
+  stopPublishing(): void {
+    for (const name of this.services) this.processOf(name).send('stop-publishing')
+  }
+
   /** What every service has told by now, with all its requests answered. */
   async marks(): Promise<ReadonlyMap<string, Told>> {
     this.#mark = { number: this.#mark.number + 1, told: new Map() }

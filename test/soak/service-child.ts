@@ -3,8 +3,8 @@
  * on JetStream, asks its neighbour, counts what its neighbour publishes, and tells all of it on stdout as JSON lines: it may
  * be killed at any moment, so a message from JetStream is told before it is acknowledged (a pipe is written at once).
  *
- * Lines on stdin: `publish`, `mark N` (answered when every request so far has its answer), `busy MS` (the thread does
- * nothing else), `plant` (a number that is never sent), `stop`.
+ * Lines on stdin: `publish`, `stop-publishing`, `mark N` (answered when every request so far has its answer), `busy MS` (the
+ * thread does nothing else), `plant` (a number that is never sent), `stop`.
  */
 import { createInterface } from 'node:readline'
 import { type Consumer, jetstream } from '@nats-io/jetstream'
@@ -60,7 +60,7 @@ class Service {
       { rate: 1000 / TELL_EVERY, work: () => this.tell() },
     ]
     await Promise.all([keepPace(paced, signal), this.#read(consumer, signal)])
-    await Promise.all([...this.#pending, this.#requests.settled()])
+    await Promise.all([this.#drained(), this.#requests.settled()])
     this.tell()
   }
 
@@ -82,12 +82,16 @@ class Service {
     this.#publishing = true
   }
 
+  stopPublishing(): void {
+    this.#publishing = false
+  }
+
   plant(): void {
     this.#core += 1
   }
 
   stop(): void {
-    this.#publishing = false
+    this.stopPublishing()
     this.#stop.abort()
   }
 
@@ -100,10 +104,14 @@ class Service {
 
   async mark(number: number): Promise<void> {
     this.#asking = false
-    await this.#requests.settled()
+    await Promise.all([this.#requests.settled(), this.#publishing ? null : this.#drained()])
     this.tell()
     say({ type: 'marked', mark: number, ...this.#told(), reasons: this.#requests.counts().reasons })
     this.#asking = true
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#pending.size > 0) await Promise.all(this.#pending)
   }
 
   #told() {

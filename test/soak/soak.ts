@@ -60,6 +60,8 @@ export interface SoakReport extends Counts {
   readonly problems: readonly string[]
 }
 
+/** After the fault is mended, until everybody stands on the new authority. */
+const CONVERGES_WITHIN: Duration = 180_000
 /** After the fault is mended and everybody has converged: what is on its way has this long. */
 const ARRIVES_WITHIN: Duration = 60_000
 /** Orders of one rotation, before it counts as one that does not end. */
@@ -118,7 +120,10 @@ class Soak {
         return this.#fail(`rotation ${n}, ${describe(fault)}: ${RotorError.from(cause).message}`)
       }
     }
-    this.#problems.push(...this.#fleet.account.atTheEnd().problems, ...(await findLeftovers(this.#fleet)))
+    const leftovers = await findLeftovers(this.#fleet)
+    this.#fleet.stopPublishing()
+    await this.#close('after the last rotation', false)
+    this.#problems.push(...this.#fleet.account.atTheEnd().problems, ...leftovers)
   }
 
   report(alsoProblems: readonly string[]): SoakReport {
@@ -150,7 +155,7 @@ class Soak {
 
   /** From the order until everybody stands on the new authority, and the account is closed. Returns what to say of it. */
   async #rotation(n: number, fault: PlannedFault): Promise<string> {
-    const { domain, account } = this.#fleet
+    const { domain } = this.#fleet
     const before = (await domain.overview()).active
     const began = performance.now()
     const { signal } = this.#options
@@ -167,25 +172,33 @@ class Soak {
     const ended = this.#fleet.endedByThemselves()
     if (ended.length > 0) throw new RotorError('ERR_INTERNAL', `${ended.join(', ')} ended by itself`)
 
+    const closing = await this.#close(`rotation ${n}, ${describe(fault)}`, n === this.#options.plant)
+    return `${describe(fault)}, hit ${hit}: epoch ${now.active}, version ${now.version}, ${formatDuration(tookMs)}; ${say(closing.counts)}`
+  }
+
+  /** The account of what was published until now. */
+  async #close(what: string, planted: boolean): Promise<Closing> {
+    const { account } = this.#fleet
+    const { signal, note } = this.#options
     const marks = await this.#fleet.marks()
     // what does not arrive is told by the closing
     await eventually(() => account.outstanding(marks).length === 0, {
-      timeout: n === this.#options.plant ? PLANTED_WITHIN : ARRIVES_WITHIN,
+      timeout: planted ? PLANTED_WITHIN : ARRIVES_WITHIN,
       signal,
     }).catch(() => signal.throwIfAborted())
     const closing = account.close(marks)
     this.#closings.push(closing)
-    this.#explained.push(...closing.explained.map((text) => `rotation ${n}: ${text}`))
-    this.#problems.push(...closing.problems.map((text) => `rotation ${n}, ${describe(fault)}: ${text}`))
-    for (const problem of closing.problems) this.#options.note(`  ${problem}`)
-    return `${describe(fault)}, hit ${hit}: epoch ${now.active}, version ${now.version}, ${formatDuration(tookMs)}; ${say(closing.counts)}`
+    this.#explained.push(...closing.explained.map((text) => `${what}: ${text}`))
+    this.#problems.push(...closing.problems.map((text) => `${what}: ${text}`))
+    for (const problem of closing.problems) note(`  ${problem}`)
+    return closing
   }
 
   /** A rotation that was taken back because servers refused it in trouble is ordered again: an operator would. */
   async #converged(before: number, n: number): Promise<Overview> {
     const { domain, nodes } = this.#fleet
     for (let left = TRIES; ; left--) {
-      const now = await domain.settled(nodes, ({ authorities }) => authorities.length === 1)
+      const now = await domain.settled(nodes, ({ authorities }) => authorities.length === 1, CONVERGES_WITHIN)
       if (now.active > before) return now
       if (left <= 1) throw new RotorError('ERR_INTERNAL', `taken back ${TRIES} times`)
       this.#takenBack += 1
