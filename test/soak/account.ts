@@ -25,8 +25,8 @@ export interface Hit {
   readonly name: string
   /** `killed`, `stopped`, ... */
   readonly what: string
-  /** JetStream may deliver again what was not acknowledged when this happened. */
-  readonly redelivers: boolean
+  /** Milliseconds of a monotonic clock: when it began. */
+  readonly at: number
 }
 
 export interface Counts {
@@ -57,6 +57,8 @@ class Life {
   owed = new Set<number>()
   acknowledged = 0
   told: Told = { core: 0, requests: { sent: 0, failed: 0 } }
+  /** When it told so, since the last closing: then all of these had been published. */
+  tellings: { readonly core: number; readonly at: number }[] = []
   over = false
   closed = { core: 0, lost: 0, duplicated: 0, reordered: 0, acknowledged: 0, sent: 0, failed: 0 }
 }
@@ -86,8 +88,11 @@ export class Account {
 
   // ---- what services tell
 
-  tells(service: string, life: number, server: string | undefined, told: Told): void {
-    this.#life(service, life).told = told
+  /** @param at milliseconds of a monotonic clock */
+  tells(service: string, number: number, server: string | undefined, told: Told, at: number): void {
+    const life = this.#life(service, number)
+    life.told = told
+    life.tellings.push({ core: told.core, at })
     if (server !== undefined) this.#serversOf(service).add(server)
   }
 
@@ -133,8 +138,8 @@ export class Account {
 
   hit(hit: Hit): void {
     this.#hits.set(hit.name, hit)
-    // whom it reaches: a service alone, or everybody on the cluster
-    if (hit.redelivers) this.#redelivers.set(this.#isService(hit.name) ? hit.name : '', this.#rotation)
+    // whom JetStream may deliver to again: to a service alone, or to everybody on the cluster
+    this.#redelivers.set(this.#isService(hit.name) ? hit.name : '', this.#rotation)
   }
 
   // ---- at the end of a rotation
@@ -209,7 +214,8 @@ export class Account {
       for (const key of ['sent', 'failed'] as const) counts.requests[key] += requests[key]
       counts.jetstream.acknowledged += acknowledged
       counts.jetstream.lost += life.owed.size
-      for (const what of ['lost', 'duplicated', 'reordered'] as const) {
+      if (core.lost > 0) judge(`core ${name}: ${core.lost} lost, ${this.#lostWhen(life, told)}`, blame)
+      for (const what of ['duplicated', 'reordered'] as const) {
         if (core[what] > 0) judge(`core ${name}: ${core[what]} ${what}`, blame)
       }
       if (requests.failed > 0) {
@@ -227,6 +233,7 @@ export class Account {
       }
       // told once
       life.owed = new Set()
+      life.tellings = []
       life.closed = {
         core: told.core,
         lost: now.lost,
@@ -252,6 +259,20 @@ export class Account {
       }
     }
     return { untold, problems }
+  }
+
+  /** `the first is 17, published 300 ms after it`: of the numbers since the last closing, and of the first thing that was hit. */
+  #lostWhen(life: Life, told: Told): string {
+    const [seen = new Uint8Array()] = life.core.notes().seen
+    let first = life.closed.core
+    while (first < told.core && (seen[first] ?? 0) > 0) first += 1
+    const published = life.tellings.find(({ core }) => core > first)
+    const hit = Math.min(...[...this.#hits.values()].map(({ at }) => at))
+    const when =
+      published === undefined || !Number.isFinite(hit)
+        ? ''
+        : `, published ${Math.abs(Math.round(published.at - hit))} ms ${published.at < hit ? 'before' : 'after'} it`
+    return `the first is ${first}${when}`
   }
 
   #read(life: Life, told: Told) {

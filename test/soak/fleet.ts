@@ -160,6 +160,11 @@ export class Fleet implements AsyncDisposable {
       .map(({ name }) => name)
   }
 
+  /** This may cost messages, from now on. */
+  hit(name: string, what: string): void {
+    this.account.hit({ name, what, at: performance.now() })
+  }
+
   /** No new messages from here on. */
   stopPublishing(): void {
     for (const name of this.services) this.processOf(name).send('stop-publishing')
@@ -281,8 +286,8 @@ export class Fleet implements AsyncDisposable {
     }
     if (data.type === 'acknowledged') this.account.acknowledged(node, life, data.numbers)
     if (data.type === 'told') {
-      this.account.tells(node, life, data.server, { core: data.core, requests: data.requests })
       const at = performance.now()
+      this.account.tells(node, life, data.server, { core: data.core, requests: data.requests }, at)
       for (const [of, number] of data.received) this.account.received(node, of, number, at)
     }
     if (data.type === 'marked') {

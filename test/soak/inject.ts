@@ -28,7 +28,7 @@ const INJECTIONS: Readonly<Record<FaultKind, Injection>> = {
   'server frozen': async (fleet, fault, signal) => {
     const name = serverOf(fleet, fault)
     const server = fleet.domain.local.servers[fleet.domain.serverNames.indexOf(name)]
-    fleet.account.hit({ name, what: 'frozen', redelivers: true })
+    fleet.hit(name, 'frozen')
     server?.kill('SIGSTOP')
     await sleep(fault.lasts, signal).finally(() => server?.kill('SIGCONT'))
     return name
@@ -40,7 +40,7 @@ const INJECTIONS: Readonly<Record<FaultKind, Injection>> = {
   },
   'service killed': async (fleet, fault, signal) => {
     const name = oneOf(fleet.services, fault)
-    fleet.account.hit({ name, what: 'killed', redelivers: true })
+    fleet.hit(name, 'killed')
     return killNode(fleet, name, fault.lasts, signal)
   },
   'service busy': async (fleet, fault) => {
@@ -50,7 +50,7 @@ const INJECTIONS: Readonly<Record<FaultKind, Injection>> = {
   },
   'stream leader moved': async (fleet) => {
     // what was delivered and not acknowledged yet may come again from the next leader
-    fleet.account.hit({ name: SOAK_STREAM, what: 'moved', redelivers: true })
+    fleet.hit(SOAK_STREAM, 'moved')
     await fleet.moveLeader()
     return SOAK_STREAM
   },
@@ -112,7 +112,7 @@ async function stopServers(
 ): Promise<void> {
   const { local, serverNames } = fleet.domain
   const what = how === 'SIGKILL' ? 'killed' : 'stopped'
-  for (const name of names) fleet.account.hit({ name, what, redelivers: true })
+  for (const name of names) fleet.hit(name, what)
   const which = names.map((name) => serverNames.indexOf(name))
   await Promise.all(
     which.map(async (i) => {

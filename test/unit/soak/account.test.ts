@@ -5,7 +5,7 @@ import { Account, type Hit, type Told } from '../../soak/account.ts'
 
 const NAMES = ['a', 'b', 'c']
 const SERVER: Record<string, string> = { a: 'nats-1', b: 'nats-2', c: 'nats-3' }
-const killed = (name: string): Hit => ({ name, what: 'killed', redelivers: true })
+const killed = (name: string): Hit => ({ name, what: 'killed', at: 100 })
 
 /** Three services, each with its own server; a counts what b publishes, b what c does, c what a does. */
 class World {
@@ -31,7 +31,7 @@ class World {
   tell(name: string, core: number, failed = 0): void {
     const told = { core, requests: { sent: core, failed } }
     this.#told.set(name, told)
-    this.account.tells(name, 0, SERVER[name], told)
+    this.account.tells(name, 0, SERVER[name], told, 400)
   }
 
   get marks(): ReadonlyMap<string, Told> {
@@ -61,7 +61,7 @@ describe('the account of the soak', () => {
     const world = new World()
     world.flow(5, ['b 2'])
     assert.deepEqual(world.account.outstanding(world.marks), ['core b (life 0) -> a: 1'])
-    assert.deepEqual(world.close().problems, ['core b -> a: 1 lost'])
+    assert.deepEqual(world.close().problems, ['core b -> a: 1 lost, the first is 2'])
     world.flow(5)
     assert.deepEqual(world.close().problems, [])
   })
@@ -77,6 +77,10 @@ describe('the account of the soak', () => {
       world.flow(5, ['b 4'])
       const closing = world.close()
       assert.deepEqual([closing.problems.length, closing.explained.length], [problems, 1 - problems])
+      assert.match(
+        String([...closing.problems, ...closing.explained]),
+        /^core b -> a: 1 lost, the first is 4, published 300 ms after it/,
+      )
       // and of the next rotation it explains nothing
       world.flow(5, ['b 7'])
       assert.equal(world.close().problems.length, 1)
@@ -139,7 +143,7 @@ describe('the account of the soak', () => {
     world.account.received('a', 1, 0, 0)
     world.account.stored('a', 1, 0, 800)
     world.account.acknowledged('b', 1, [0])
-    world.account.tells('b', 1, 'nats-2', { core: 1, requests: { sent: 1, failed: 0 } })
+    world.account.tells('b', 1, 'nats-2', { core: 1, requests: { sent: 1, failed: 0 } }, 500)
     const marks = new Map(world.marks).set('b', { core: 1, requests: { sent: 1, failed: 0 } })
     assert.deepEqual(world.account.close(marks).problems, [])
     assert.deepEqual(world.account.atTheEnd(), { untold: 2, problems: [] })
