@@ -54,7 +54,9 @@ class Life {
   readonly core = new Ledger(1)
   readonly stored = new Map<number, Stored>()
   /** JetStream messages that were acknowledged to the publisher and did not arrive yet. */
-  owed = new Set<number>()
+  readonly owed = new Set<number>()
+  /** Those of them that have to arrive before the account is closed. */
+  due: readonly number[] = []
   acknowledged = 0
   told: Told = { core: 0, requests: { sent: 0, failed: 0 } }
   /** When it told so, since the last closing: then all of these had been published. */
@@ -144,20 +146,24 @@ export class Account {
 
   // ---- at the end of a rotation
 
+  /** The rotation is over: what JetStream acknowledged until now belongs to it. */
+  mark(): void {
+    for (const lives of this.#lives.values()) for (const life of lives) life.due = [...life.owed]
+  }
+
   /**
-   * What is still to come, in words: of flows that nothing explains any loss of, and of everything JetStream acknowledged.
-   * `marks`: what each living service had told when the rotation was over.
+   * What is still to come, in words. `marks`: what each living service had told when the rotation was over. `explained`: with
+   * core messages that may be lost, because a fault explains it.
    */
-  outstanding(marks: ReadonlyMap<string, Told>): string[] {
+  outstanding(marks: ReadonlyMap<string, Told>, { explained }: { explained: boolean }): string[] {
     return this.flows.flatMap(({ from, to }) =>
       this.#livesOf(from).flatMap((life, i) => {
         const { lost } = this.#read(life, this.#mark(from, life, marks))
-        const missing = lost - life.closed.lost
+        const missing = explained || this.#blame(from, to).length === 0 ? lost - life.closed.lost : 0
+        const owed = owing(life).length
         return [
-          ...(missing > 0 && this.#blame(from, to).length === 0
-            ? [`core ${from} (life ${i}) -> ${to}: ${missing}`]
-            : []),
-          ...(life.owed.size > 0 ? [`jetstream ${from} (life ${i}) -> ${to}: ${life.owed.size}`] : []),
+          ...(missing > 0 ? [`core ${from} (life ${i}) -> ${to}: ${missing}`] : []),
+          ...(owed > 0 ? [`jetstream ${from} (life ${i}) -> ${to}: ${owed}`] : []),
         ]
       }),
     )
@@ -213,7 +219,8 @@ export class Account {
         counts.core[key] += core[key]
       for (const key of ['sent', 'failed'] as const) counts.requests[key] += requests[key]
       counts.jetstream.acknowledged += acknowledged
-      counts.jetstream.lost += life.owed.size
+      const owed = owing(life)
+      counts.jetstream.lost += owed.length
       if (core.lost > 0) judge(`core ${name}: ${core.lost} lost, ${this.#lostWhen(life, told)}`, blame)
       for (const what of ['duplicated', 'reordered'] as const) {
         if (core[what] > 0) judge(`core ${name}: ${core[what]} ${what}`, blame)
@@ -224,15 +231,14 @@ export class Account {
           askedBlame,
         )
       }
-      if (life.owed.size > 0)
-        problems.push(`jetstream ${name}: ${life.owed.size} lost, the first is ${[...life.owed][0]}`)
+      if (owed.length > 0) problems.push(`jetstream ${name}: ${owed.length} lost, the first is ${owed[0]}`)
       if (!life.over && (core.published === 0 || acknowledged === 0 || requests.sent === 0)) {
         problems.push(
           `${name}: said ${core.published} core messages, ${acknowledged} on JetStream, ${requests.sent} requests in a whole rotation`,
         )
       }
       // told once
-      life.owed = new Set()
+      for (const number of owed) life.owed.delete(number)
       life.tellings = []
       life.closed = {
         core: told.core,
@@ -255,7 +261,9 @@ export class Account {
         const beyond = life.over ? corrupt : 0
         untold += beyond
         if (corrupt > beyond)
-          problems.push(`core ${from} (life ${i}) -> ${to}: ${corrupt} that it never published`)
+          problems.push(
+            `core ${from} (life ${i}) -> ${to}: ${corrupt} beyond the ${life.told.core} that it published`,
+          )
       }
     }
     return { untold, problems }
@@ -322,5 +330,7 @@ export class Account {
     return life
   }
 }
+
+const owing = ({ due, owed }: Life): number[] => due.filter((number) => owed.has(number))
 
 const requestsOf = ({ requests }: Told) => ({ sent: requests.sent, failed: requests.failed })

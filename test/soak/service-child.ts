@@ -212,6 +212,7 @@ for await (const line of lines) {
   const [command = '', argument] = line.split(' ')
   if (command === 'stop') break
   if (command === 'publish') service.publish()
+  if (command === 'stop-publishing') service.stopPublishing()
   if (command === 'plant') service.plant()
   if (command === 'busy') busy(Number(argument))
   if (command === 'mark') void service.mark(Number(argument))

@@ -64,6 +64,8 @@ export interface SoakReport extends Counts {
 const CONVERGES_WITHIN: Duration = 180_000
 /** After the fault is mended and everybody has converged: what is on its way has this long. */
 const ARRIVES_WITHIN: Duration = 60_000
+/** The same, where a fault explains that it is missing, or nobody sent it. */
+const LOST_AFTER: Duration = 2_000
 /** Orders of one rotation, before it counts as one that does not end. */
 const TRIES = 4
 
@@ -181,11 +183,13 @@ class Soak {
     const { account } = this.#fleet
     const { signal, note } = this.#options
     const marks = await this.#fleet.marks()
-    // what does not arrive is told by the closing
-    await eventually(() => account.outstanding(marks).length === 0, {
-      timeout: planted ? PLANTED_WITHIN : ARRIVES_WITHIN,
-      signal,
-    }).catch(() => signal.throwIfAborted())
+    account.mark()
+    const arrived = (explained: boolean, timeout: Duration) =>
+      eventually(() => account.outstanding(marks, { explained }).length === 0, { timeout, signal })
+        // what does not arrive is told by the closing
+        .catch(() => signal.throwIfAborted())
+    await arrived(true, LOST_AFTER)
+    await arrived(false, planted ? LOST_AFTER : ARRIVES_WITHIN)
     const closing = account.close(marks)
     this.#closings.push(closing)
     this.#explained.push(...closing.explained.map((text) => `${what}: ${text}`))
@@ -220,9 +224,6 @@ class Soak {
     )
   }
 }
-
-/** A planted loss never arrives. */
-const PLANTED_WITHIN: Duration = 1_000
 
 /** Both ends are awaited before the first failure is thrown. */
 async function joined<A, B>([a, b]: [Promise<A>, Promise<B>]): Promise<[A, B]> {
