@@ -5,18 +5,13 @@
  * A flow is from one service to the one that counts its messages. A service that is killed and started again begins a new
  * life, and numbers its messages from 0 again. What it published and did not live to tell is counted as `untold`.
  */
-import { Ledger, readLedgers } from '../../bench/load/ledger.ts'
+import { Life, type Told } from './life.ts'
+
+export type { Told } from './life.ts'
 
 export interface Flow {
   readonly from: string
   readonly to: string
-}
-
-/** What one life of a service has told so far; every number only grows. */
-export interface Told {
-  /** Core messages published: 0 to `core - 1`. */
-  readonly core: number
-  readonly requests: { readonly sent: number; readonly failed: number }
 }
 
 /** One thing that may cost messages of those who used it. */
@@ -44,27 +39,6 @@ export interface Closing {
   readonly problems: readonly string[]
 }
 
-interface Stored {
-  /** Sequence on the stream. */
-  readonly sequence: number
-  readonly rotation: number
-}
-
-class Life {
-  readonly core = new Ledger(1)
-  readonly stored = new Map<number, Stored>()
-  /** JetStream messages that were acknowledged to the publisher and did not arrive yet. */
-  readonly owed = new Set<number>()
-  /** Those of them that have to arrive before the account is closed. */
-  due: readonly number[] = []
-  acknowledged = 0
-  told: Told = { core: 0, requests: { sent: 0, failed: 0 } }
-  /** When it told so, since the last closing: then all of these had been published. */
-  tellings: { readonly core: number; readonly at: number }[] = []
-  over = false
-  closed = { core: 0, lost: 0, duplicated: 0, reordered: 0, acknowledged: 0, sent: 0, failed: 0 }
-}
-
 const zero = (): Counts => ({
   core: { published: 0, lost: 0, duplicated: 0, reordered: 0 },
   jetstream: { acknowledged: 0, lost: 0, duplicated: 0, redelivered: 0 },
@@ -75,8 +49,8 @@ export class Account {
   readonly flows: readonly Flow[]
   /** By the publisher. */
   readonly #lives = new Map<string, Life[]>()
-  /** Servers each service was connected to since the last closing. */
-  readonly #servers = new Map<string, Set<string>>()
+  /** Servers each service was connected to since the last closing, the present one last. */
+  readonly #servers = new Map<string, readonly string[]>()
   readonly #hits = new Map<string, Hit>()
   /** The last rotation with something that lets JetStream deliver again: to all, and to one service. */
   readonly #redelivers = new Map<string, number>()
@@ -91,34 +65,27 @@ export class Account {
   // ---- what services tell
 
   /** @param at milliseconds of a monotonic clock */
-  tells(service: string, number: number, server: string | undefined, told: Told, at: number): void {
-    const life = this.#life(service, number)
-    life.told = told
-    life.tellings.push({ core: told.core, at })
-    if (server !== undefined) this.#serversOf(service).add(server)
+  tells(service: string, life: number, server: string | undefined, told: Told, at: number): void {
+    this.#life(service, life).tells(told, at)
+    if (server === undefined) return
+    this.#servers.set(service, [...this.#serversOf(service).filter((name) => name !== server), server])
   }
 
   acknowledged(service: string, life: number, numbers: readonly number[]): void {
-    const { stored, owed } = this.#life(service, life)
-    for (const number of numbers) if (!stored.has(number)) owed.add(number)
-    this.#life(service, life).acknowledged += numbers.length
+    this.#life(service, life).acknowledged(numbers)
   }
 
   /** @param at milliseconds of a monotonic clock */
   received(by: string, life: number, number: number, at: number): void {
-    this.#life(this.#source(by), life).core.take(0, number, at)
+    this.#life(this.#source(by), life).received(number, at)
   }
 
   /** @param sequence of the message on the stream: the same one again is a redelivery, another one a duplicate */
   stored(by: string, life: number, number: number, sequence: number): void {
-    const { stored, owed } = this.#life(this.#source(by), life)
-    owed.delete(number)
-    const first = stored.get(number)
-    if (first === undefined) {
-      stored.set(number, { sequence, rotation: this.#rotation })
-      return
-    }
-    const message = `message ${number} of ${this.#source(by)} (life ${life})`
+    const from = this.#source(by)
+    const first = this.#life(from, life).stored(number, { sequence, rotation: this.#rotation })
+    if (first === null) return
+    const message = `message ${number} of ${from} (life ${life})`
     if (first.sequence !== sequence) {
       this.#now.jetstream.duplicated += 1
       this.#problems.push(`jetstream: ${message} is on the stream as ${first.sequence} and as ${sequence}`)
@@ -133,7 +100,7 @@ export class Account {
     }
   }
 
-  /** The service was killed: what it told last is all that it will ever tell. */
+  /** The service was killed. */
   over(service: string, life: number): void {
     this.#life(service, life).over = true
   }
@@ -148,7 +115,7 @@ export class Account {
 
   /** The rotation is over: what JetStream acknowledged until now belongs to it. */
   mark(): void {
-    for (const lives of this.#lives.values()) for (const life of lives) life.due = [...life.owed]
+    for (const lives of this.#lives.values()) for (const life of lives) life.mark()
   }
 
   /**
@@ -158,9 +125,9 @@ export class Account {
   outstanding(marks: ReadonlyMap<string, Told>, { explained }: { explained: boolean }): string[] {
     return this.flows.flatMap(({ from, to }) =>
       this.#livesOf(from).flatMap((life, i) => {
-        const { lost } = this.#read(life, this.#mark(from, life, marks))
-        const missing = explained || this.#blame(from, to).length === 0 ? lost - life.closed.lost : 0
-        const owed = owing(life).length
+        const counts = explained || this.#blame(from, to).length === 0
+        const missing = counts ? life.missing(this.#mark(from, life, marks)).length : 0
+        const owed = life.owing().length
         return [
           ...(missing > 0 ? [`core ${from} (life ${i}) -> ${to}: ${missing}`] : []),
           ...(owed > 0 ? [`jetstream ${from} (life ${i}) -> ${to}: ${owed}`] : []),
@@ -179,7 +146,8 @@ export class Account {
     this.#now = zero()
     this.#problems = []
     this.#hits.clear()
-    this.#servers.clear()
+    // where it is now; it may be hit before it tells again
+    for (const [service, servers] of this.#servers) this.#servers.set(service, servers.slice(-1))
     return { counts, explained, problems }
   }
 
@@ -199,54 +167,27 @@ export class Account {
       else problems.push(text)
     }
     for (const [i, life] of this.#livesOf(from).entries()) {
-      const told = this.#mark(from, life, marks)
       const name = `${from}${i === 0 ? '' : ` (life ${i})`} -> ${to}`
-      const now = this.#read(life, told)
-      const { closed } = life
-      const core = {
-        published: told.core - closed.core,
-        // one that arrives after its rotation was closed takes back no verdict
-        lost: Math.max(0, now.lost - closed.lost),
-        duplicated: now.duplicated - closed.duplicated,
-        reordered: now.reordered - closed.reordered,
-      }
-      const acknowledged = life.acknowledged - closed.acknowledged
-      const requests = {
-        sent: told.requests.sent - closed.sent,
-        failed: told.requests.failed - closed.failed,
-      }
-      for (const key of ['published', 'lost', 'duplicated', 'reordered'] as const)
-        counts.core[key] += core[key]
-      for (const key of ['sent', 'failed'] as const) counts.requests[key] += requests[key]
-      counts.jetstream.acknowledged += acknowledged
-      const owed = owing(life)
-      counts.jetstream.lost += owed.length
-      if (core.lost > 0) judge(`core ${name}: ${core.lost} lost, ${this.#lostWhen(life, told)}`, blame)
+      // before its times are forgotten
+      const when = (number: number) => this.#when(life.publishedAt(number))
+      const told = this.#mark(from, life, marks)
+      const [first] = life.missing(told)
+      const firstLost = first === undefined ? '' : `the first is ${first}${when(first)}`
+      const { core, lost, acknowledged, owed, requests } = life.close(told)
+      add(counts.core, { ...core, lost: lost.length })
+      add(counts.requests, requests)
+      add(counts.jetstream, { acknowledged, lost: owed.length })
+      if (lost.length > 0) judge(`core ${name}: ${lost.length} lost, ${firstLost}`, blame)
       for (const what of ['duplicated', 'reordered'] as const) {
         if (core[what] > 0) judge(`core ${name}: ${core[what]} ${what}`, blame)
       }
-      if (requests.failed > 0) {
-        judge(
-          `requests of ${from} to ${asked}: ${requests.failed} of ${requests.sent} not answered`,
-          askedBlame,
-        )
-      }
+      const { sent, failed } = requests
+      if (failed > 0) judge(`requests of ${from} to ${asked}: ${failed} of ${sent} not answered`, askedBlame)
       if (owed.length > 0) problems.push(`jetstream ${name}: ${owed.length} lost, the first is ${owed[0]}`)
-      if (!life.over && (core.published === 0 || acknowledged === 0 || requests.sent === 0)) {
+      if (!life.over && (core.published === 0 || acknowledged === 0 || sent === 0)) {
         problems.push(
-          `${name}: said ${core.published} core messages, ${acknowledged} on JetStream, ${requests.sent} requests in a whole rotation`,
+          `${name}: said ${core.published} core messages, ${acknowledged} on JetStream, ${sent} requests in a whole rotation`,
         )
-      }
-      // told once
-      for (const number of owed) life.owed.delete(number)
-      life.tellings = []
-      life.closed = {
-        core: told.core,
-        lost: now.lost,
-        duplicated: now.duplicated,
-        reordered: now.reordered,
-        acknowledged: life.acknowledged,
-        ...requestsOf(told),
       }
     }
   }
@@ -257,34 +198,22 @@ export class Account {
     const problems: string[] = []
     for (const { from, to } of this.flows) {
       for (const [i, life] of this.#livesOf(from).entries()) {
-        const { corrupt } = this.#read(life, life.told)
-        const beyond = life.over ? corrupt : 0
-        untold += beyond
-        if (corrupt > beyond)
+        const beyond = life.beyond()
+        if (life.over) untold += beyond
+        else if (beyond > 0)
           problems.push(
-            `core ${from} (life ${i}) -> ${to}: ${corrupt} beyond the ${life.told.core} that it published`,
+            `core ${from} (life ${i}) -> ${to}: ${beyond} beyond the ${life.told.core} that it published`,
           )
       }
     }
     return { untold, problems }
   }
 
-  /** `the first is 17, published 300 ms after it`: of the numbers since the last closing, and of the first thing that was hit. */
-  #lostWhen(life: Life, told: Told): string {
-    const [seen = new Uint8Array()] = life.core.notes().seen
-    let first = life.closed.core
-    while (first < told.core && (seen[first] ?? 0) > 0) first += 1
-    const published = life.tellings.find(({ core }) => core > first)
+  /** Seen from the first thing that was hit: `, published 300 ms after it`. */
+  #when(published: number | null): string {
     const hit = Math.min(...[...this.#hits.values()].map(({ at }) => at))
-    const when =
-      published === undefined || !Number.isFinite(hit)
-        ? ''
-        : `, published ${Math.abs(Math.round(published.at - hit))} ms ${published.at < hit ? 'before' : 'after'} it`
-    return `the first is ${first}${when}`
-  }
-
-  #read(life: Life, told: Told) {
-    return readLedgers([life.core.notes()], [told.core])
+    if (published === null || !Number.isFinite(hit)) return ''
+    return `, published ${Math.abs(Math.round(published - hit))} ms ${published < hit ? 'before' : 'after'} it`
   }
 
   #mark(service: string, life: Life, marks: ReadonlyMap<string, Told>): Told {
@@ -295,7 +224,7 @@ export class Account {
   #blame(from: string, to: string): string[] {
     return [...this.#hits.values()].flatMap(({ name, what }) => {
       if (name === from || name === to) return [`${name} was ${what}`]
-      const users = [from, to].filter((service) => this.#serversOf(service).has(name))
+      const users = [from, to].filter((service) => this.#serversOf(service).includes(name))
       return users.length === 0 ? [] : [`${name}, the server of ${users.join(' and ')}, was ${what}`]
     })
   }
@@ -310,10 +239,8 @@ export class Account {
     return flow.from
   }
 
-  #serversOf(service: string): Set<string> {
-    const servers = this.#servers.get(service) ?? new Set()
-    this.#servers.set(service, servers)
-    return servers
+  #serversOf(service: string): readonly string[] {
+    return this.#servers.get(service) ?? []
   }
 
   #livesOf(service: string): Life[] {
@@ -331,6 +258,6 @@ export class Account {
   }
 }
 
-const owing = ({ due, owed }: Life): number[] => due.filter((number) => owed.has(number))
-
-const requestsOf = ({ requests }: Told) => ({ sent: requests.sent, failed: requests.failed })
+function add<T extends Record<string, number>>(sum: T, more: Partial<T>): void {
+  for (const key in more) sum[key] = ((sum[key] ?? 0) + (more[key] ?? 0)) as T[typeof key]
+}

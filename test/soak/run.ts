@@ -11,7 +11,7 @@ const HELP = `npm run soak -- [--rotations N] [--seed N] [--authority embedded|o
 Rotates a domain of 3 nats-servers and 10 services, with two issuers, again and again. In each rotation something goes wrong:
 a process or a server is killed, frozen or stopped, at a moment that the seed chooses. Every message is accounted for.
 
-  --rotations N   how many (default 100, which takes a quarter of an hour)
+  --rotations N   how many (default 100, which takes about twenty minutes)
   --seed N        the same seed chooses the same faults (default 1)
   --authority A   embedded or openbao (default embedded)
   --services N    2 or more (default 10)

@@ -95,6 +95,30 @@ describe('the account of the soak', () => {
     }
   })
 
+  test('one that comes after its account was closed hides no other loss', () => {
+    const world = new World()
+    world.account.hit(killed('nats-1'))
+    world.flow(5, ['b 2'])
+    assert.equal(world.close().explained.length, 1)
+    world.account.received('a', 0, 2, 0)
+    world.flow(5, ['b 7'])
+    assert.deepEqual(world.close().problems, [
+      'core b -> a: 1 lost, the first is 7',
+      'core b -> a: 1 reordered',
+    ])
+  })
+
+  test('a server that is hit before its services tell again is theirs', () => {
+    const world = new World()
+    world.flow(5)
+    world.close()
+    world.account.hit(killed('nats-2'))
+    // b was moved by it
+    world.account.tells('b', 0, 'nats-3', { core: 5, requests: { sent: 5, failed: 0 } }, 200)
+    world.flow(5, ['b 6'])
+    assert.equal(world.close().explained.length, 1)
+  })
+
   test('a core message that came twice or late is a problem', () => {
     const world = new World()
     world.flow(3, ['b 1'])
