@@ -81,9 +81,8 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
     ...(keep === undefined ? {} : { dir: keep }),
   })
   const soak = new Soak(fleet, options)
-  let dir = ''
+  const dir = dirname(fleet.domain.local.dir)
   try {
-    dir = dirname(fleet.domain.local.dir)
     await soak.run()
   } finally {
     await fleet[Symbol.asyncDispose]()
@@ -122,10 +121,15 @@ class Soak {
         return this.#fail(`rotation ${n}, ${describe(fault)}: ${RotorError.from(cause).message}`)
       }
     }
-    const leftovers = await findLeftovers(this.#fleet)
-    this.#fleet.stopPublishing()
-    await this.#close('after the last rotation', false)
-    this.#problems.push(...this.#fleet.account.atTheEnd().problems, ...leftovers)
+    try {
+      const leftovers = await findLeftovers(this.#fleet)
+      this.#fleet.stopPublishing()
+      await this.#close('after the last rotation', false)
+      this.#problems.push(...this.#fleet.account.atTheEnd().problems, ...leftovers)
+    } catch (cause) {
+      signal.throwIfAborted()
+      await this.#fail(`after the last rotation: ${RotorError.from(cause).message}`)
+    }
   }
 
   report(alsoProblems: readonly string[]): SoakReport {
