@@ -42,6 +42,8 @@ export class Life {
   /** Those of them that have to arrive before the account is closed. */
   #due: readonly number[] = []
   #acknowledged = 0
+  /** Of them, those that belong to the rotation that is over, and to those before. */
+  #marked = 0
   #closed = { core: 0, duplicated: 0, reordered: 0, acknowledged: 0, sent: 0, failed: 0 }
 
   get told(): Told {
@@ -74,6 +76,7 @@ export class Life {
   /** What was acknowledged until now belongs to the rotation that is over. */
   mark(): void {
     this.#due = [...this.#owed]
+    this.#marked = this.#acknowledged
   }
 
   /** Core messages of this rotation, up to what had been told then, that did not arrive. */
@@ -107,7 +110,7 @@ export class Life {
       core: told.core,
       duplicated: now.duplicated,
       reordered: now.reordered,
-      acknowledged: this.#acknowledged,
+      acknowledged: this.#marked,
       ...told.requests,
     }
     return {
@@ -117,7 +120,7 @@ export class Life {
         reordered: now.reordered - closed.reordered,
       },
       lost,
-      acknowledged: this.#acknowledged - closed.acknowledged,
+      acknowledged: this.#marked - closed.acknowledged,
       owed,
       requests: {
         sent: told.requests.sent - closed.sent,

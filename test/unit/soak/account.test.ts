@@ -180,6 +180,7 @@ describe('the account of the soak', () => {
     world.account.acknowledged('b', 1, [0])
     world.account.tells('b', 1, 'nats-2', { core: 1, requests: { sent: 1, failed: 0 } }, 500)
     const marks = new Map(world.marks).set('b', { core: 1, requests: { sent: 1, failed: 0 } })
+    world.account.mark()
     assert.deepEqual(world.account.close(marks).problems, [])
     assert.deepEqual(world.account.atTheEnd(), { untold: 2, problems: [] })
   })
