@@ -73,6 +73,11 @@ export class Applier {
   readonly #p: ApplierParts
   /** The current generation as it was read or published last; the directory has no other writer. */
   #last: Generation | null = null
+  /**
+   * A generation was put back that the control connection may have been dialled with meanwhile: it would keep the authority of
+   * that one in trust.
+   */
+  #strayed = false
 
   constructor(parts: ApplierParts) {
     this.#p = parts
@@ -183,7 +188,7 @@ export class Applier {
       const leafChanged = before.manifest.leaf !== next.manifest.leaf
       this.#last = next
       identity.set('snapshot' in next ? next.snapshot : identity.current())
-      if (leafChanged || before.name === next.name) spare.dial(this.#p.link)
+      if (leafChanged || before.name === next.name || this.#strayed) spare.dial(this.#p.link)
       // A bundle may change no file at all; then nobody is told, because each reload re-authenticates every client.
       const evidence = news ? await this.#convince(version, signal) : reporter.status.targets
       const retire = await this.#renewLink(version, spare)
@@ -214,6 +219,7 @@ export class Applier {
     const dialled = await spare.take()
     if (dialled === null) return nothingToRetire
     const retire = await this.#p.link.renew(dialled)
+    this.#strayed = false
     this.#p.onEvent({ type: 'link', version, tookMs: performance.now() - began })
     return retire
   }
@@ -281,6 +287,7 @@ export class Applier {
     )
     if (wanted !== undefined && wanted !== next.name) {
       await directory.putBack({ name: wanted })
+      this.#strayed = true
       identity.set(await directory.load(wanted))
     }
     const evidence = await this.#convinceAgain(version, signal)

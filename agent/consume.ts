@@ -47,17 +47,26 @@ export function consumeBundles(options: ConsumeOptions): Attachment {
   }
 }
 
+/**
+ * Reads until `signal` aborts, and opens the consumer anew when its server, or ours, was lost: with our patience. The NATS
+ * client would ask for it once, and when that gets no answer (a cluster elects) again after the time of a whole pull
+ * (jetstream 3.4, `resetPendingWithInfo`): a rotation would wait for this agent for half a minute and more.
+ */
 async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff({ base: 50, max: 3_000 })
+  let close = (): void => {}
+  signal.addEventListener('abort', () => close(), { once: true })
+  // ends with the connection
+  void whenTold(nc.status(), 'reconnect', () => close())
   while (!signal.aborted && !nc.isClosed()) {
     try {
       const messages = await open(nc, options)
-      const close = () => void messages.close().catch(() => {})
-      signal.addEventListener('abort', close, { once: true })
+      close = () => void messages.close().catch(() => {})
       if (signal.aborted) close()
+      // ends with the messages
+      void whenTold(messages.status(), 'heartbeats_missed', close)
       backoff.reset()
       for await (const message of messages) await options.handle(message)
-      signal.removeEventListener('abort', close)
     } catch (cause) {
       if (signal.aborted || nc.isClosed()) return
       const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
@@ -65,6 +74,14 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
     }
     await backoff.wait(signal).catch(() => {})
   }
+}
+
+async function whenTold(
+  statuses: AsyncIterable<{ readonly type: string }>,
+  expected: string,
+  act: () => void,
+): Promise<void> {
+  for await (const { type } of statuses) if (type === expected) act()
 }
 
 async function open(nc: NatsConnection, options: ConsumeOptions): Promise<ConsumerMessages> {

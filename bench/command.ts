@@ -1,4 +1,4 @@
-/** What the benchmarks have in common as commands: numbers, the server, the machine, signals, exit. */
+/** What the benchmarks and the soak have in common as commands: numbers, the server, the machine, signals, exit. */
 import { cpus, loadavg, totalmem } from 'node:os'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { RotorError } from '../src/errors.ts'
@@ -52,7 +52,7 @@ export const machine = (natsServer: string) => ({
 })
 
 /**
- * Runs a benchmark as the command it is: the first signal stops it in its order, the second ends it at once. Sets the
+ * Runs such a command: the first signal stops it in its order, the second ends it at once. Sets the
  * exit code to what `main` returns, 130 after a signal, and that of the error otherwise.
  */
 export async function runCommand(main: (signal: AbortSignal) => Promise<number>): Promise<void> {
@@ -67,7 +67,7 @@ export async function runCommand(main: (signal: AbortSignal) => Promise<number>)
     process.exitCode = await main(stop.signal)
   } catch (cause) {
     const error = RotorError.from(cause)
-    if (!stop.signal.aborted) note(`bench: ${error.code}: ${error.message}`)
+    if (!stop.signal.aborted) note(`${error.code}: ${error.message}`)
     process.exitCode = stop.signal.aborted ? 130 : error.exitCode
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal)

@@ -16,7 +16,7 @@ import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type TurnAnswer, type TurnRequest, turnRequest } from '../src/wire/requests.ts'
 
-const TURN_KEY = 'turn'
+export const TURN_KEY = 'turn'
 /** A holder that does not come back for this long has lost its turn; half an epoch where epochs are short. */
 export const turnTime = (epochDuration: Duration): Duration =>
   Math.min(20_000, Math.max(2_000, epochDuration / 2))

@@ -37,6 +37,11 @@ export interface Authority {
   /** Every authority with a key, oldest first. */
   list(): Promise<readonly HeldAuthority[]>
   /**
+   * The next `list` does not answer from memory: who leads from now on must not decide by what it saw while another one
+   * made and deleted. Absent where there is no memory.
+   */
+  doubt?(): void
+  /**
    * Issues a leaf; the chain in PEM, leaf first, then the authority, then what leads to another root while two signed
    * each other's key. Throws ERR_AUTHORITY_MISSING.
    */

@@ -17,8 +17,9 @@ import type { Permitted } from '../../src/trust/name-constraints.ts'
 import type { Authority, LeafRequest } from './authority.ts'
 import { EmbeddedRoots } from './roots.ts'
 
-/** Folders of authorities that are being removed. */
+/** Folders of authorities that are being removed, and of such that are being made. */
 const GONE = '.gone-'
+const NEW = '.new-'
 
 interface KeyedCertificate {
   readonly certificate: Certificate
@@ -103,16 +104,24 @@ export class EmbeddedAuthority implements Authority {
 
   async delete(epoch: Epoch): Promise<void> {
     this.#loaded.delete(epoch)
-    // gone by one rename: another issuer never finds a half of it
-    const gone = join(this.#authorities, `${GONE}${epoch}-${randomUUID()}`)
-    await rename(this.#folder(epoch), gone).catch((cause: NodeJS.ErrnoException) => {
-      if (cause.code !== 'ENOENT') throw cause
-    })
-    // also what an issuer left that died right here
+    // nothing that we make now is taken for something that was left
+    await this.#work
+    await this.#setAside(String(epoch))
+    // also what an issuer left that died while it made one; one that is late there makes it again
+    for (const name of await this.#names()) if (name.startsWith(NEW)) await this.#setAside(name)
+    // and what one left that died right here
     for (const name of await this.#names()) {
       if (name.startsWith(GONE)) await rm(join(this.#authorities, name), { recursive: true, force: true })
     }
     await fsyncDir(this.#authorities).catch(() => {})
+  }
+
+  /** Gone by one rename: another issuer never finds a half of it, and can not finish it either. */
+  async #setAside(name: string): Promise<void> {
+    const gone = join(this.#authorities, `${GONE}${name}-${randomUUID()}`)
+    await rename(join(this.#authorities, name), gone).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'ENOENT') throw cause
+    })
   }
 
   async roots(): Promise<string[]> {
@@ -164,7 +173,7 @@ export class EmbeddedAuthority implements Authority {
       permitted: this.#options.permitted,
     })
     await mkdir(this.#authorities, { recursive: true, mode: 0o700 })
-    const temporary = await mkdtemp(join(this.#authorities, '.new-'))
+    const temporary = await mkdtemp(join(this.#authorities, NEW))
     await writeFileDurable(
       join(temporary, 'ca.key'),
       privateKeyToPem(keyPair.privateKey, this.#options.passphrase),

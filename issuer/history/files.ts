@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RotorError } from '../../src/errors.ts'
 import { createFile, errorCode, fsyncDir, writing } from '../../src/identity/durable.ts'
+import { isUnfinished } from '../../src/identity/layout.ts'
 import { type BundleHistory, type KeptBundle, newestOf, versionsIn } from './history.ts'
 
 const END = '.jws'
@@ -35,7 +36,7 @@ export class FileHistory implements BundleHistory {
   }
 
   async list(): Promise<readonly number[]> {
-    const names = (await missingIsNull(this.#dir, (dir) => readdir(dir))) ?? []
+    const names = await this.#names()
     return versionsIn(names.flatMap((name) => (name.endsWith(END) ? [name.slice(0, -END.length)] : [])))
   }
 
@@ -44,6 +45,14 @@ export class FileHistory implements BundleHistory {
       if (version < keepFrom)
         await writing(this.#file(version), () => rm(this.#file(version), { force: true }))
     }
+    // of an issuer that died while it kept one; one that is late there keeps it again
+    for (const name of await this.#names()) {
+      if (isUnfinished(name)) await writing(this.#dir, () => rm(join(this.#dir, name), { force: true }))
+    }
+  }
+
+  async #names(): Promise<string[]> {
+    return (await missingIsNull(this.#dir, (dir) => readdir(dir))) ?? []
   }
 
   #file(version: number): string {

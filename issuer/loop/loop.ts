@@ -160,13 +160,14 @@ export class Loop {
 
   /** Do we lead, and with which number? What a former time as the leader knew counts for nothing. */
   #role(): number | null {
-    const { lease, onEvent, logger } = this.#options
+    const { lease, authority, onEvent, logger } = this.#options
     const { fence, holder } = lease
     // at the start nobody knows yet
     if (fence === this.#fence && (this.#told || holder === null)) return fence
     this.#told = true
     this.#fence = fence
     this.#fenced.doubt()
+    authority.doubt?.()
     this.#judged = null
     this.#published = null
     this.#lastWait = ''

@@ -144,7 +144,9 @@ export class FollowingConnection implements Follower {
       this.#look()
       const reason = cause instanceof Error ? cause.message : String(cause)
       this.#tell({ ...about, ok: false, reason })
-      throw new RotorError('ERR_HANDOFF_FAILED', `connection ${this.name}: ${reason}`, { cause })
+      const lost = RotorError.is(cause) && cause.code === 'ERR_NATS_UNAVAILABLE'
+      const code = lost ? 'ERR_NATS_UNAVAILABLE' : 'ERR_HANDOFF_FAILED'
+      throw new RotorError(code, `connection ${this.name}: ${reason}`, { cause })
     }
   }
 

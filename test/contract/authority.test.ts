@@ -256,6 +256,9 @@ test('embedded: what a crash left half made is no authority and does not stop th
     (await readdir(join(dir, 'authorities'))).filter((name) => /^\d/.test(name)),
     ['3'],
   )
+  // and the key in it goes with the next removal
+  await authority.delete(2)
+  assert.deepEqual(await readdir(join(dir, 'authorities')), ['3'])
 })
 
 test('embedded: what another issuer removed or made anew in the same directory is noticed', async (t) => {

@@ -1,6 +1,6 @@
 /** What every adapter of the history of bundles promises: files beside the keys, and a KV engine of a real OpenBao. */
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -80,6 +80,12 @@ describe('files', () => {
   test('files: nobody else reads them', async () => {
     assert.equal((await stat(join(dir, 'bundles'))).mode & 0o077, 0)
     assert.equal((await stat(join(dir, 'bundles', '13.jws'))).mode & 0o077, 0)
+  })
+
+  test('files: what a crash left half written goes when old ones are forgotten', async () => {
+    await writeFile(join(dir, 'bundles', '.tmp-file-crash'), 'half')
+    await open().prune(0)
+    assert.ok(!(await readdir(join(dir, 'bundles'))).includes('.tmp-file-crash'))
   })
 })
 

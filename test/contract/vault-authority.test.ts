@@ -61,6 +61,11 @@ test('of two lists at once in a row only the first asks the engine; what others 
   await other.delete(1)
   time += 5000
   assert.deepEqual(await authority.list(), [])
+  // who begins to lead does not decide by what it remembers: the key of an authority is not lost because it is new
+  const next = await other.prepare(2, window)
+  assert.deepEqual(await authority.list(), [])
+  authority.doubt()
+  assert.deepEqual(await authority.list(), [next])
 })
 
 test('an issuer of our name without its key is no authority, and no second one is made beside it', async () => {

@@ -114,7 +114,7 @@ const settings = (
     auth: { method: 'approle', roleIdFile: join(dir, 'role-id'), secretIdFile: join(dir, 'secret-id') },
   })
 
-async function contentsOf(root: VaultClient, mount: string, domain: string): Promise<Contents> {
+export async function contentsOf(root: VaultClient, mount: string, domain: string): Promise<Contents> {
   const keys = new Map<string, string>()
   for (const id of await root.list(`${mount}/keys`)) {
     const name = String((await root.read(`${mount}/key/${id}`))?.key_name)

@@ -92,8 +92,8 @@ export interface Service extends AsyncDisposable {
   readonly follower: Follower
   /** All so far, oldest first. */
   readonly events: readonly HandoffEvent[]
-  /** Sets the material, moves, and returns the event about it, whether it went well or not. */
-  move(next: IdentitySnapshot): Promise<HandoffEvent>
+  /** Sets the material, moves, and returns the event about it, whether it went well or not; `code` of what was thrown. */
+  move(next: IdentitySnapshot): Promise<HandoffEvent & { readonly code?: string }>
 }
 
 /** Milliseconds for each answer in a handoff; a test that waits for it to pass waits that long. */
@@ -144,9 +144,10 @@ export async function startService(
       if (event === undefined) throw new Error('no event came', { cause: failure })
       if (event.ok !== (failure === null))
         throw new Error('the event and the outcome differ', { cause: failure })
-      if (failure !== null && !(RotorError.is(failure) && failure.code === 'ERR_HANDOFF_FAILED'))
-        throw failure
-      return event
+      if (failure === null) return event
+      const codes: readonly string[] = ['ERR_HANDOFF_FAILED', 'ERR_NATS_UNAVAILABLE']
+      if (!RotorError.is(failure) || !codes.includes(failure.code)) throw failure
+      return { ...event, code: failure.code }
     },
     async [Symbol.asyncDispose]() {
       await nc.close()

@@ -293,6 +293,7 @@ export class RunningDomain implements AsyncDisposable {
   settled(
     nodes: readonly string[] = [...this.agents.keys()],
     also: (overview: Overview) => boolean = () => true,
+    timeout = PATIENCE,
   ): Promise<Overview> {
     const settled = eventually(
       async () => {
@@ -310,7 +311,7 @@ export class RunningDomain implements AsyncDisposable {
         }
         return overview
       },
-      { timeout: PATIENCE, interval: 100 },
+      { timeout, interval: 100 },
     )
     return settled.catch((cause) => {
       throw new Error(`${cause.message}\nlast troubles:\n${this.#troubles().join('\n')}`, { cause })

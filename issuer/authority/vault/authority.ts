@@ -123,6 +123,13 @@ export class VaultAuthority implements Authority {
     })
   }
 
+  doubt(): void {
+    // after the look that may be under way
+    void this.#inTurn(async () => {
+      this.#lookedAt = null
+    })
+  }
+
   async sign(epoch: Epoch, request: LeafRequest): Promise<string> {
     if (this.#find(epoch) === undefined) await this.list()
     const authority = this.#find(epoch)

@@ -2,6 +2,7 @@
  * The first connection during a handoff: still the client's own, but we look at each frame before the client does,
  * send PINGs of our own on it, and, from `hold` on, own its end.
  */
+import { RotorError } from '../../errors.ts'
 import type { Duration } from '../../time.ts'
 import { Gate } from './gate.ts'
 import {
@@ -80,7 +81,9 @@ export class FirstConnection implements Dispatcher {
     this.#own.push({ ahead, answered: resolve })
     this.transport.send(Buffer.from(`${commands}PING\r\n`))
     const late = () => new Error(`no PONG within ${this.#timeout} ms on the connection in use`)
-    const dead = this.#dead.promise.then(() => Promise.reject(new Error('the connection in use was closed')))
+    const dead = this.#dead.promise.then(() =>
+      Promise.reject(new RotorError('ERR_NATS_UNAVAILABLE', 'the connection in use was closed')),
+    )
     await within(Promise.race([promise, dead]), this.#timeout, late, () => this.#frames)
   }
 

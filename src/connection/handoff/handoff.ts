@@ -2,6 +2,7 @@
  * Moves a live connection to new TLS material without a gap: STATES.md beside this file says each step, what the
  * service can notice of it, and what happens when it fails.
  */
+import { RotorError } from '../../errors.ts'
 import { type Duration, sleep } from '../../time.ts'
 import { onEnd } from './ends.ts'
 import { FirstConnection } from './first.ts'
@@ -139,10 +140,10 @@ class Move {
     this.#groupOrder = options.groupOrder ?? true
     this.#signal =
       options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal])
-    const gone = (what: string) => () => this.#stop.abort(new Error(what))
+    const gone = (why: Error) => () => this.#stop.abort(why)
     this.#forget.push(
-      onEnd(protocol.closed, gone('the connection was closed')),
-      onEnd(protocol.transport.closed(), gone('the connection was lost')),
+      onEnd(protocol.closed, gone(new Error('the connection was closed'))),
+      onEnd(protocol.transport.closed(), gone(lost('the connection was lost'))),
     )
   }
 
@@ -161,7 +162,7 @@ class Move {
     const first = new FirstConnection(this.#internals, this.#timeout, (frame) => this.#onFirst(frame))
     second.onMessage = (frame) => this.#onSecond(frame)
     const unlinkEnd = onEnd(second.transport.closed(), () =>
-      this.#stop.abort(new Error('the new connection was lost')),
+      this.#stop.abort(lost('the new connection was lost')),
     )
     const end = () => {
       first.discard()
@@ -423,3 +424,6 @@ function versionOf(version: string): { major: number; minor: number; micro: numb
 }
 
 const isGate = (transport: object): transport is Gate => 'release' in transport
+
+/** The server went, or the way to it: that says nothing of the new leaf, which is no reason to take a rotation back. */
+const lost = (what: string): RotorError => new RotorError('ERR_NATS_UNAVAILABLE', what)
