@@ -46,13 +46,15 @@ export class Inbox {
   #refuse(message: JsMsg, error: RotorError): void {
     const { acceptance, reporter, logger } = this.#p
     const judged = error.code.startsWith('ERR_BUNDLE_') || error.code === 'ERR_CLOCK_SKEW'
+    const isTold = message.redelivered && reporter.status.lastError?.code === error.code
     if (!judged) {
       logger.warn({ code: error.code, err: error.message }, 'a bundle could not be judged yet')
       message.nak(JUDGE_AGAIN)
+      if (!isTold) this.#report(error)
     } else if (error.details.byClock === true) {
       // Nobody sends it again, and the rotation may wait for us: it has to be here when the clock is right.
       message.nak(CLOCK_AGAIN)
-      if (message.redelivered && reporter.status.lastError?.code === error.code) return
+      if (isTold) return
       if (acceptance.isNewest(message.data))
         logger.info(
           { code: error.code, err: error.message },
@@ -69,8 +71,13 @@ export class Inbox {
   }
 
   #tell(error: RotorError): void {
-    const { acceptance, reporter, clock, logger, onEvent } = this.#p
-    logger.error({ code: error.code, err: error.message }, 'a bundle was refused')
+    this.#p.logger.error({ code: error.code, err: error.message }, 'a bundle was refused')
+    this.#report(error)
+    this.#p.onEvent({ type: 'refused', code: error.code, message: error.message })
+  }
+
+  #report(error: RotorError): void {
+    const { acceptance, reporter, clock } = this.#p
     const { version } = acceptance.highest
     reporter.update({
       lastError: {
@@ -80,6 +87,5 @@ export class Inbox {
         version,
       },
     })
-    onEvent({ type: 'refused', code: error.code, message: error.message })
   }
 }

@@ -39,7 +39,7 @@ export interface LocalDomainOptions {
   readonly onEvent?: (event: ChildEvent) => void
 }
 
-type ProcessOptions = Pick<ChildOptions, 'env'>
+type ProcessOptions = Pick<ChildOptions, 'env' | 'under'>
 
 export interface LocalDomain extends AsyncDisposable {
   readonly dir: string
