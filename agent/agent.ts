@@ -160,7 +160,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
 
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),
-      (signal) => reporter.run((s) => link.ready(s), refresh, signal),
+      (signal) => reporter.run(link, refresh, signal),
       (signal) =>
         watchClock(
           {

@@ -11,7 +11,7 @@ import {
   jetstream,
   jetstreamManager,
 } from '@nats-io/jetstream'
-import type { NatsConnection } from '@nats-io/transport-node'
+import { type NatsConnection, TimeoutError } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import type { Attachment } from '../src/nats/link.ts'
@@ -22,6 +22,8 @@ import type { DomainNames } from '../src/wire/names.ts'
 /** How long a message may stay unanswered; `working` is said three times as often. */
 export const ACK_WAIT: Duration = 6_000
 const NANOS = 1_000_000
+/** Heartbeats missed in a row until we look for the consumer anew. */
+const SILENT = 2
 /** nats-server, errors.json: JSConsumerAlreadyExists. */
 const CONSUMER_EXISTS = 10148
 
@@ -56,14 +58,23 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
       signal.addEventListener('abort', close, { once: true })
       if (signal.aborted) close()
       backoff.reset()
+      const watching = closeWhenSilent(messages)
       for await (const message of messages) await options.handle(message)
       signal.removeEventListener('abort', close)
+      await watching
     } catch (cause) {
       if (signal.aborted || nc.isClosed()) return
       const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
       options.logger.debug({ code: error.code, err: error.message }, 'the bundle consumer is not there yet')
     }
     await backoff.wait(signal).catch(() => {})
+  }
+}
+
+/** A consumer that lives says so by its heartbeats. */
+async function closeWhenSilent(messages: ConsumerMessages): Promise<void> {
+  for await (const status of messages.status()) {
+    if (status.type === 'heartbeats_missed' && status.count >= SILENT) await messages.close()
   }
 }
 
@@ -84,6 +95,9 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
   try {
     await jsm.consumers.add(names.bundleStream, settings)
   } catch (cause) {
+    // It has one copy. When the server of that one is away nobody answers for it, for as long as that lasts; without it
+    // another server takes the next one.
+    if (cause instanceof TimeoutError) await jsm.consumers.delete(names.bundleStream, settings.durable_name)
     // There with another threshold (refused from 2.10 on): an agent whose bundle on disk has ended does not know the
     // schedule yet, and must not wait for its old consumer to be forgotten.
     if (!(cause instanceof JetStreamApiError) || cause.code !== CONSUMER_EXISTS) throw cause
