@@ -51,8 +51,11 @@ export function consumeBundles(options: ConsumeOptions): Attachment {
 
 async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff({ base: 50, max: 3_000 })
+  let wasSilent = false
   while (!signal.aborted && !nc.isClosed()) {
     try {
+      if (wasSilent) await forget(nc, options)
+      wasSilent = false
       const messages = await open(nc, options)
       const close = () => void messages.close().catch(() => {})
       signal.addEventListener('abort', close, { once: true })
@@ -61,7 +64,7 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
       const watching = closeWhenSilent(messages)
       for await (const message of messages) await options.handle(message)
       signal.removeEventListener('abort', close)
-      await watching
+      wasSilent = await watching
     } catch (cause) {
       if (signal.aborted || nc.isClosed()) return
       const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
@@ -71,11 +74,26 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
   }
 }
 
-/** A consumer that lives says so by its heartbeats. */
-async function closeWhenSilent(messages: ConsumerMessages): Promise<void> {
+/** A consumer that lives says so by its heartbeats. True when it did not. */
+async function closeWhenSilent(messages: ConsumerMessages): Promise<boolean> {
+  let isSilent = false
   for await (const status of messages.status()) {
-    if (status.type === 'heartbeats_missed' && status.count >= SILENT) await messages.close()
+    if (status.type !== 'heartbeats_missed' || status.count < SILENT) continue
+    isSilent = true
+    await messages.close()
   }
+  return isSilent
+}
+
+/**
+ * A consumer has one copy. When the server of that one is away nobody answers for it, for as long as that lasts; without
+ * it another server takes the next one. Nobody may answer for its removal either, which is made all the same.
+ */
+async function forget(nc: NatsConnection, { names, agent, logger }: ConsumeOptions): Promise<void> {
+  const jsm = await jetstreamManager(nc, { checkAPI: false, timeout: 1000 })
+  await jsm.consumers
+    .delete(names.bundleStream, names.consumer(agent))
+    .catch((cause) => logger.debug({ err: String(cause) }, 'the silent bundle consumer was not deleted yet'))
 }
 
 async function open(nc: NatsConnection, options: ConsumeOptions): Promise<ConsumerMessages> {
@@ -95,9 +113,7 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
   try {
     await jsm.consumers.add(names.bundleStream, settings)
   } catch (cause) {
-    // It has one copy. When the server of that one is away nobody answers for it, for as long as that lasts; without it
-    // another server takes the next one.
-    if (cause instanceof TimeoutError) await jsm.consumers.delete(names.bundleStream, settings.durable_name)
+    if (cause instanceof TimeoutError) await forget(nc, options)
     // There with another threshold (refused from 2.10 on): an agent whose bundle on disk has ended does not know the
     // schedule yet, and must not wait for its old consumer to be forgotten.
     if (!(cause instanceof JetStreamApiError) || cause.code !== CONSUMER_EXISTS) throw cause
