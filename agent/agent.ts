@@ -7,9 +7,17 @@ import { HeldIdentity, type Identity } from '../src/identity/identity.ts'
 import type { Logger } from '../src/log.ts'
 import { type ConnectWithOptions, connectWith, withLast } from '../src/nats/connect.ts'
 import { Link } from '../src/nats/link.ts'
-import { makeSchedule, renewAt } from '../src/schedule.ts'
+import { makeSchedule } from '../src/schedule.ts'
 import { runTasks } from '../src/tasks.ts'
-import { type Clock, type Duration, formatInstant, sleep, systemClock } from '../src/time.ts'
+import {
+  type Clock,
+  type Duration,
+  formatInstant,
+  sleep,
+  systemClock,
+  type Tick,
+  tickOf,
+} from '../src/time.ts'
 import { SOFTWARE } from '../src/version.ts'
 import { scheduleOf } from '../src/wire/bundle.ts'
 import { domainNames } from '../src/wire/names.ts'
@@ -23,6 +31,7 @@ import { consumeBundles } from './consume.ts'
 import { assertNotEnded, leftTrust, watchEnd } from './ended.ts'
 import { Inbox } from './inbox.ts'
 import { forgetJoinKey, isEnrolled, joinWith, tokenFor } from './join/join.ts'
+import { untilRenewal } from './renewal.ts'
 import { Reporter } from './reporter.ts'
 import { makeTarget } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
@@ -163,7 +172,7 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
 
     const done = runTasks(stop.signal, [
       (signal) => link.run(signal),
-      (signal) => reporter.run((s) => link.ready(s), refresh, signal),
+      (signal) => reporter.run(link, refresh, signal),
       (signal) =>
         watchClock(
           {
@@ -209,6 +218,9 @@ export async function startAgent(options: AgentOptions): Promise<AgentHandle> {
   }
 }
 
+/** Of how many leaves we know since when we have them: the present one, and those that may be put back. */
+const LEAVES = 8
+
 /**
  * A leaf whose authority still signs is replaced after two thirds of its life, by applying the bundle again. A new
  * leaf may be due sooner than the one before it, so every change is a reason to look.
@@ -221,10 +233,16 @@ async function renewWhenDue(
   signal: AbortSignal,
 ): Promise<void> {
   const changed = new Bell()
-  const forget = identity.onChange(() => changed.ring())
+  const taken = new Map<string, Tick | null>([[identity.current().leaf.sha256, null]])
+  const forget = identity.onChange(({ leaf }) => {
+    // one that was put back is as old as it is
+    if (!taken.has(leaf.sha256)) taken.set(leaf.sha256, tickOf(clock))
+    for (const [oldest] of [...taken].slice(0, -LEAVES)) taken.delete(oldest)
+    changed.ring()
+  })
   while (!signal.aborted) {
     const { leaf } = identity.current()
-    const wait = renewAt(leaf.notBefore, leaf.notAfter) - clock.now()
+    const wait = untilRenewal(leaf, taken.get(leaf.sha256) ?? null, tickOf(clock))
     if (wait <= 0) {
       const bundle = await acceptance.newest().catch(() => null)
       if (bundle !== null) work.offer({ bundle, message: null })

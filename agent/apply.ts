@@ -12,6 +12,7 @@ import type { HeldIdentity, IdentitySnapshot } from '../src/identity/identity.ts
 import type { IdentityMaterial } from '../src/identity/material.ts'
 import type { Logger } from '../src/log.ts'
 import type { Link } from '../src/nats/link.ts'
+import { isVerdict } from '../src/rotation/budget.ts'
 import { type Epoch, spread, spreadWindow } from '../src/schedule.ts'
 import { type Clock, formatInstant, sleep } from '../src/time.ts'
 import { scheduleOf } from '../src/wire/bundle.ts'
@@ -24,7 +25,7 @@ import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
 import { followerTarget } from './targets/follower.ts'
 import type { Target, TargetContext } from './targets/target.ts'
-import { acquireTurn, followCanary, releaseTurn } from './turn.ts'
+import { acquireTurn, followCanary, releaseTurn, type TurnOutcome } from './turn.ts'
 import { usageStatusOf } from './usage.ts'
 
 /** What an agent tells its owner, synchronously. `step` comes when a step begins. */
@@ -208,7 +209,7 @@ export class Applier {
       spare.drop()
       if (signal.aborted) throw cause
       await this.#putBack(version, before, next, cause, signal)
-      if (exclusive) await this.#giveTurn(version, 'rolled-back')
+      if (exclusive) await this.#giveTurn(version, isRefusal(cause) ? 'rolled-back' : undefined)
       throw cause
     }
   }
@@ -341,7 +342,7 @@ export class Applier {
   }
 
   /** A turn that can not be given back ends by itself; the step it protected is done. */
-  async #giveTurn(version: number, outcome: 'applied' | 'rolled-back'): Promise<void> {
+  async #giveTurn(version: number, outcome: TurnOutcome): Promise<void> {
     const { link, names, config, logger, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'over', version })
     await releaseTurn(() => link.nc, names, config.agent, version, outcome).catch((cause) =>
@@ -391,3 +392,6 @@ export class Applier {
 function sameMaterial(a: Generation, b: Generation): boolean {
   return JSON.stringify(a.manifest.files) === JSON.stringify(b.manifest.files)
 }
+
+/** A server that is down says nothing of the version: the others need not wait until it is back. */
+const isRefusal = (cause: unknown): boolean => isVerdict(RotorError.from(cause, 'ERR_PROOF_FAILED').code)

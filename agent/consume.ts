@@ -11,7 +11,7 @@ import {
   jetstream,
   jetstreamManager,
 } from '@nats-io/jetstream'
-import type { NatsConnection } from '@nats-io/transport-node'
+import { type NatsConnection, TimeoutError } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import type { Attachment } from '../src/nats/link.ts'
@@ -22,6 +22,8 @@ import type { DomainNames } from '../src/wire/names.ts'
 /** How long a message may stay unanswered; `working` is said three times as often. */
 export const ACK_WAIT: Duration = 6_000
 const NANOS = 1_000_000
+/** Heartbeats missed in a row until we look for the consumer anew. */
+const SILENT = 2
 /** nats-server, errors.json: JSConsumerAlreadyExists. */
 const CONSUMER_EXISTS = 10148
 
@@ -57,16 +59,19 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
   let close = (): void => {}
   signal.addEventListener('abort', () => close(), { once: true })
   // ends with the connection
-  void whenTold(nc.status(), 'reconnect', () => close())
+  void whenReconnected(nc, () => close())
+  let wasSilent = false
   while (!signal.aborted && !nc.isClosed()) {
     try {
+      if (wasSilent) await forget(nc, options)
+      wasSilent = false
       const messages = await open(nc, options)
       close = () => void messages.close().catch(() => {})
       if (signal.aborted) close()
-      // ends with the messages
-      void whenTold(messages.status(), 'heartbeats_missed', close)
       backoff.reset()
+      const watching = closeWhenSilent(messages)
       for await (const message of messages) await options.handle(message)
+      wasSilent = await watching
     } catch (cause) {
       if (signal.aborted || nc.isClosed()) return
       const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
@@ -76,12 +81,31 @@ async function read(nc: NatsConnection, options: ConsumeOptions, signal: AbortSi
   }
 }
 
-async function whenTold(
-  statuses: AsyncIterable<{ readonly type: string }>,
-  expected: string,
-  act: () => void,
-): Promise<void> {
-  for await (const { type } of statuses) if (type === expected) act()
+/** The way to the server was another one for a while: nobody knows what became of the pull that was under way. */
+async function whenReconnected(nc: NatsConnection, act: () => void): Promise<void> {
+  for await (const { type } of nc.status()) if (type === 'reconnect') act()
+}
+
+/** A consumer that lives says so by its heartbeats. True when it did not. */
+async function closeWhenSilent(messages: ConsumerMessages): Promise<boolean> {
+  let isSilent = false
+  for await (const status of messages.status()) {
+    if (status.type !== 'heartbeats_missed' || status.count < SILENT) continue
+    isSilent = true
+    await messages.close()
+  }
+  return isSilent
+}
+
+/**
+ * A consumer has one copy. When the server of that one is away nobody answers for it, for as long as that lasts; without
+ * it another server takes the next one. Nobody may answer for its removal either, which is made all the same.
+ */
+async function forget(nc: NatsConnection, { names, agent, logger }: ConsumeOptions): Promise<void> {
+  const jsm = await jetstreamManager(nc, { checkAPI: false, timeout: 1000 })
+  await jsm.consumers
+    .delete(names.bundleStream, names.consumer(agent))
+    .catch((cause) => logger.debug({ err: String(cause) }, 'the silent bundle consumer was not deleted yet'))
 }
 
 async function open(nc: NatsConnection, options: ConsumeOptions): Promise<ConsumerMessages> {
@@ -101,6 +125,7 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
   try {
     await jsm.consumers.add(names.bundleStream, settings)
   } catch (cause) {
+    if (cause instanceof TimeoutError) await forget(nc, options)
     // There with another threshold (refused from 2.10 on): an agent whose bundle on disk has ended does not know the
     // schedule yet, and must not wait for its old consumer to be forgotten.
     if (!(cause instanceof JetStreamApiError) || cause.code !== CONSUMER_EXISTS) throw cause

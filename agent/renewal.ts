@@ -5,7 +5,7 @@ import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import type { IdentitySnapshot } from '../src/identity/identity.ts'
 import { type Epoch, renewAt } from '../src/schedule.ts'
-import { type Clock, type Duration, formatInstant, type Instant, sleep } from '../src/time.ts'
+import { type Clock, type Duration, formatInstant, type Instant, sleep, type Tick } from '../src/time.ts'
 import { parseCertificates } from '../src/trust/certificate.ts'
 import { makeCsr } from '../src/trust/csr.ts'
 import { generateKeyPair, privateKeyFromPem, privateKeyToPem } from '../src/trust/keys.ts'
@@ -36,6 +36,23 @@ export function isRenewalDue(
   now: Instant,
 ): boolean {
   return leafEpoch !== signingEpoch || now >= renewAt(leaf.notBefore, leaf.notAfter)
+}
+
+/**
+ * Milliseconds until a leaf has to be replaced although its authority still signs; `taken`: when we got it, null when that
+ * is not known. By a clock that is ahead, or near the end of the authority, a new leaf is due as soon as the one before it:
+ * so none is before a third of its life has passed here. Of our two clocks the one that says more counts, because one stands
+ * still while the machine sleeps, and the other may be set back. Pure.
+ */
+export function untilRenewal(
+  leaf: { notBefore: Instant; notAfter: Instant },
+  taken: Tick | null,
+  now: Tick,
+): Duration {
+  const due = renewAt(leaf.notBefore, leaf.notAfter) - now.wall
+  if (taken === null) return due
+  const age = Math.max(now.mono - taken.mono, now.wall - taken.wall)
+  return Math.max(due, Math.floor((leaf.notAfter - leaf.notBefore) / 3) - age)
 }
 
 /** Asks the issuer for a leaf under the signing epoch of `bundle`. Throws the refusal of the issuer, or ERR_NATS_UNAVAILABLE. */

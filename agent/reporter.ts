@@ -1,10 +1,10 @@
 /** Keeps this agent's key in the status bucket current: always the newest, never two writes at a time. */
 import { jetstream } from '@nats-io/jetstream'
-import type { NatsConnection } from '@nats-io/transport-node'
 import { Bell } from '../src/bell.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
-import { Backoff } from '../src/tasks.ts'
+import type { Link } from '../src/nats/link.ts'
+import { Backoff, Silence } from '../src/tasks.ts'
 import { type Clock, type Duration, formatInstant } from '../src/time.ts'
 import { encodeRecord } from '../src/wire/record.ts'
 import type { AgentStatus } from '../src/wire/status.ts'
@@ -58,21 +58,22 @@ export class Reporter {
     signal.throwIfAborted()
   }
 
-  /** Publishes until `signal` aborts; at least every `refresh` milliseconds, so that silence means something. */
-  async run(
-    connection: (signal: AbortSignal) => Promise<NatsConnection>,
-    refresh: Duration,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /**
+   * Publishes until `signal` aborts; at least every `refresh` milliseconds, so that silence means something. For an agent
+   * that has nothing else to do this is also how it finds that its connection leads nowhere, and leaves it.
+   */
+  async run(link: Pick<Link, 'ready' | 'leave'>, refresh: Duration, signal: AbortSignal): Promise<void> {
     const backoff = new Backoff({ base: 50, max: 2_000 })
+    const silence = new Silence()
     let stored = 0
     while (!signal.aborted) {
       try {
-        const nc = await connection(signal)
+        const nc = await link.ready(signal)
         const version = this.#version
         await jetstream(nc, { timeout: 3000 }).publish(this.#subject, encodeRecord(this.#status))
         stored = version
         backoff.reset()
+        silence.reset()
         for (const waiter of this.#waiting) if (waiter.version <= stored) waiter.resolve()
         if (this.#version === stored) await this.#bell.wait(refresh, signal)
         if (this.#waiting.size === 0) await this.#urgent.wait(GATHER, signal)
@@ -80,6 +81,7 @@ export class Reporter {
         if (signal.aborted) return
         const error = RotorError.from(cause, 'ERR_NATS_UNAVAILABLE')
         this.#logger.debug({ code: error.code, err: error.message }, 'the status was not stored yet')
+        if (silence.count(error)) await link.leave(signal)
         await backoff.wait(signal).catch(() => {})
       }
     }

@@ -52,15 +52,24 @@ export async function followCanary(
   }
 }
 
+/** Undefined: it did not end well, and nobody has refused the version. */
+export type TurnOutcome = 'applied' | 'rolled-back' | undefined
+
 /** Gives the turn back and says how it went. A lost release ends by itself at the issuer. */
 export async function releaseTurn(
   nc: () => NatsConnection,
   names: DomainNames,
   agent: string,
   version: number,
-  outcome: 'applied' | 'rolled-back',
+  outcome: TurnOutcome,
 ): Promise<void> {
-  await ask(nc(), names, { v: 1, agent, version, op: 'release', outcome })
+  await ask(nc(), names, {
+    v: 1,
+    agent,
+    version,
+    op: 'release',
+    ...(outcome === undefined ? {} : { outcome }),
+  })
 }
 
 async function ask(

@@ -20,6 +20,8 @@ export interface ChildOptions {
   readonly logFile: string
   readonly onEvent: (event: ChildEvent) => void
   readonly env?: Readonly<Record<string, string>>
+  /** A command that ends in executing its further arguments: ours is run by it. @default none */
+  readonly under?: readonly string[]
 }
 
 const PATIENCE = 15_000
@@ -51,16 +53,14 @@ export class Child {
   static async start(options: ChildOptions): Promise<Child> {
     const log = await open(options.logFile, 'a')
     try {
-      const process = spawn(
-        globalThis.process.execPath,
-        ['--disable-warning=ExperimentalWarning', modulePath(options.module), ...options.args],
-        {
-          stdio: ['pipe', 'pipe', log.fd],
-          // A group of its own: Ctrl-C is for us, and we stop everything in our order.
-          detached: true,
-          env: { ...globalThis.process.env, ...options.env },
-        },
-      )
+      const node = [globalThis.process.execPath, '--disable-warning=ExperimentalWarning']
+      const [program = '', ...args] = [...(options.under ?? []), ...node, modulePath(options.module)]
+      const process = spawn(program, [...args, ...options.args], {
+        stdio: ['pipe', 'pipe', log.fd],
+        // A group of its own: Ctrl-C is for us, and we stop everything in our order.
+        detached: true,
+        env: { ...globalThis.process.env, ...options.env },
+      })
       await once(process, 'spawn')
       process.stdin?.on('error', () => {})
       dieWithUs(process)

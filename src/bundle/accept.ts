@@ -67,7 +67,8 @@ export interface AcceptedBundle {
 
 /**
  * Accepts or refuses the bytes of an envelope from an untrusted source. Rejects only with RotorError: one of the
- * ERR_BUNDLE_* codes, or ERR_CLOCK_SKEW when the bundle is from the future.
+ * ERR_BUNDLE_* codes, or ERR_CLOCK_SKEW when the bundle is from the future. Where only our clock speaks against it, the
+ * details of the error have `byClock`: true.
  */
 export async function acceptBundle(bytes: Uint8Array, context: AcceptContext): Promise<AcceptedBundle> {
   try {

@@ -20,6 +20,9 @@ import { isSignerKey, whatLacks } from './signer.ts'
 /** `ignoreBOM`: the mark stays and JSON refuses it, so text and bytes are the same thing. */
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+/** Details of a refusal that another time would not have given. */
+const BY_CLOCK = { byClock: true }
+
 /**
  * The payload and its text. Another format version is recognised before the schema is applied, because its schema
  * is not known. ERR_BUNDLE_MALFORMED, ERR_BUNDLE_VERSION_UNKNOWN.
@@ -120,12 +123,14 @@ export function assertFresh(payload: BundlePayload, now: Instant, skew: Duration
     throw new RotorError(
       'ERR_BUNDLE_EXPIRED',
       `bundle ${version}: expired at ${expiresAt}, now is ${formatInstant(now)}`,
+      { details: BY_CLOCK },
     )
   }
   if (!(Date.parse(issuedAt) <= now + skew)) {
     throw new RotorError(
       'ERR_CLOCK_SKEW',
       `bundle ${version}: issued at ${issuedAt}, now is ${formatInstant(now)}: one of the clocks is wrong`,
+      { details: BY_CLOCK },
     )
   }
 }
@@ -140,7 +145,7 @@ export function readAuthorities(payload: BundlePayload, now: Instant, skew: Dura
     if (certificate.sha256 !== sha256) {
       throw refuse(`${what}: expected the certificate ${sha256}, found ${certificate.sha256}`)
     }
-    within('ERR_BUNDLE_AUTHORITY', `bundle: ${what}`, () => assertCa(certificate, now, skew))
+    assertCa('ERR_BUNDLE_AUTHORITY', `bundle: ${what}`, certificate, now, skew)
     if (epochs.has(epoch)) throw refuse(`two authorities of epoch ${epoch}`)
     epochs.add(epoch)
     return { epoch, status, certificate }
@@ -162,8 +167,8 @@ export function readRoots(
   const roots = payload.roots.map((pem, i) => {
     const what = `bundle: root ${i + 1}`
     const root = parseCertificate(pem, what, 'ERR_BUNDLE_CHAIN')
+    assertCa('ERR_BUNDLE_CHAIN', what, root, now, skew)
     within('ERR_BUNDLE_CHAIN', what, () => {
-      assertCa(root, now, skew)
       assertIssuedBy(root, root)
       // RFC 5280 4.2.1.9: one CA, the authority, stands between a root and a leaf.
       if (root.pathLength === 0)
@@ -216,14 +221,22 @@ export function assertSigningEpoch({ epoch, authorities }: BundlePayload): void 
   )
 }
 
-function assertCa(certificate: Certificate, now: Instant, skew: Duration): void {
-  const { ca, keyCertSign, subject, publicKey } = certificate
-  if (!ca) throw new Error(`"${subject}" is no CA (basicConstraints)`)
-  if (!keyCertSign) throw new Error(`"${subject}" may not sign certificates (keyUsage)`)
-  const problem = weakness(publicKey)
-  if (problem !== null) throw new Error(`"${subject}": ${problem}`)
-  assertUnderstood(certificate)
-  assertCurrent(certificate, now, skew)
+function assertCa(
+  code: RotorErrorCode,
+  what: string,
+  certificate: Certificate,
+  now: Instant,
+  skew: Duration,
+): void {
+  within(code, what, () => {
+    const { ca, keyCertSign, subject, publicKey } = certificate
+    if (!ca) throw new Error(`"${subject}" is no CA (basicConstraints)`)
+    if (!keyCertSign) throw new Error(`"${subject}" may not sign certificates (keyUsage)`)
+    const problem = weakness(publicKey)
+    if (problem !== null) throw new Error(`"${subject}": ${problem}`)
+    assertUnderstood(certificate)
+  })
+  within(code, what, () => assertCurrent(certificate, now, skew), BY_CLOCK)
 }
 
 function assertIssuedByOne(child: Certificate, issuers: readonly Certificate[]): void {
@@ -240,11 +253,11 @@ function assertIssuedByOne(child: Certificate, issuers: readonly Certificate[]):
 }
 
 /** Runs a check and gives its failure the code of the rule. */
-function within(code: RotorErrorCode, what: string, check: () => void): void {
+function within(code: RotorErrorCode, what: string, check: () => void, details = {}): void {
   try {
     check()
   } catch (cause) {
     const problem = cause instanceof Error ? cause.message : String(cause)
-    throw new RotorError(code, `${what}: ${problem}`, { cause })
+    throw new RotorError(code, `${what}: ${problem}`, { cause, details })
   }
 }

@@ -41,6 +41,8 @@ function nodeGrants(names: DomainNames, agent: string): string[] {
     // the filter subject is a part of the create subject, so it can not read anything else of the stream
     `$JS.API.CONSUMER.CREATE.${consumer}.${names.bundleSubject}`,
     `$JS.API.CONSUMER.INFO.${consumer}`,
+    // its only copy may be on a server that is away
+    `$JS.API.CONSUMER.DELETE.${consumer}`,
     `$JS.API.CONSUMER.MSG.NEXT.${consumer}`,
     `$JS.ACK.${consumer}.>`,
     names.signSubject(agent),

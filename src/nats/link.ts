@@ -7,6 +7,7 @@ import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { Backoff, retry } from '../tasks.ts'
+import { type Duration, sleep } from '../time.ts'
 
 /** Starts something on a connection; the returned function stops it there, without closing the connection. */
 export type Attachment = (nc: NatsConnection) => Promise<() => Promise<void>>
@@ -15,6 +16,9 @@ type Open = (avoid?: string, signal?: AbortSignal) => Promise<NatsConnection>
 
 /** About three seconds in all. */
 const ATTACH_TRIES = 10
+
+/** How long a connection may take for its last words, milliseconds: one that leads nowhere would take minutes. */
+const LAST_WORDS: Duration = 3_000
 
 interface Session {
   readonly nc: NatsConnection
@@ -75,15 +79,24 @@ export class Link {
    * Returns `retire`, which closes the old one: what is still to be said on it (an acknowledgement) can be said before.
    * When the new one can not be used this throws, and nothing changed.
    */
-  renew(dialled?: NatsConnection): Promise<() => Promise<void>> {
+  async renew(dialled?: NatsConnection): Promise<() => Promise<void>> {
+    const old = await this.#replace(dialled)
+    return async () => {
+      if (old !== null) await drain(old.nc)
+    }
+  }
+
+  /** Returns the session that was used until now, with nothing on it. */
+  #replace(dialled: NatsConnection | undefined, isSilent = false): Promise<Session | null> {
     return this.#alone(async () => {
       const old = this.#session
       const next = await this.#start(dialled)
       this.#use(next)
-      if (old !== null) await detachAll(old, this.#logger)
-      return async () => {
-        if (old !== null && !old.nc.isClosed()) await old.nc.drain().catch(() => old.nc.close())
-      }
+      if (old === null) return null
+      // what runs on it would ask it to stop, and wait for the answer
+      if (isSilent) await old.nc.close()
+      await detachAll(old, this.#logger)
+      return old
     })
   }
 
@@ -99,12 +112,11 @@ export class Link {
       const dialled = await this.#open(avoid, signal)
       // a link that has been stopped takes nothing any more
       if (signal.aborted) return await dialled.close()
-      const retire = await this.renew(dialled)
+      await this.#replace(dialled, true)
       this.#logger.warn(
         { code: 'ERR_NATS_UNAVAILABLE', from: avoid, to: dialled.getServer() },
         'no answers on the control connection, a new one is used',
       )
-      await retire()
     } catch (cause) {
       this.#logger.debug({ err: String(cause) }, 'the control connection stays where it is')
     }
@@ -169,7 +181,7 @@ export class Link {
     this.#session = null
     if (session === null || session.nc.isClosed()) return
     await detachAll(session, this.#logger)
-    await session.nc.drain().catch(() => session.nc.close())
+    await drain(session.nc)
   }
 
   /** One change of connection at a time. */
@@ -185,11 +197,30 @@ const patiently = (attachment: Attachment, nc: NatsConnection): Promise<() => Pr
   retry(() => attachment(nc), { tries: ATTACH_TRIES, worthwhile: () => !nc.isClosed() })
 
 async function detachAll(session: Session, logger: Logger): Promise<void> {
-  await Promise.all(
+  const detached = Promise.all(
     [...session.detach.values()].map((detach) =>
       detach().catch((cause) =>
         logger.debug({ err: String(cause) }, 'detaching from a connection that is gone'),
       ),
     ),
   )
+  // with the connection everything on it ends; nats.js leaves a drain that was begun before without an answer
+  if (!(await isSoon(detached))) await session.nc.close()
+}
+
+/** One that does not answer is closed as it is. */
+async function drain(nc: NatsConnection): Promise<void> {
+  if (nc.isClosed()) return
+  const drained = nc.drain().catch(() => {})
+  await isSoon(drained)
+  if (!nc.isClosed()) await nc.close()
+}
+
+async function isSoon(work: Promise<unknown>): Promise<boolean> {
+  const enough = new AbortController()
+  try {
+    return await Promise.race([work.then(() => true), sleep(LAST_WORDS, enough.signal).then(() => false)])
+  } finally {
+    enough.abort()
+  }
 }

@@ -20,6 +20,9 @@ const VERDICTS: ReadonlySet<RotorErrorCode> = new Set<RotorErrorCode>([
   'ERR_NATS_DENIED',
 ])
 
+/** Has somebody looked at the material, and not taken it? */
+export const isVerdict = (code: RotorErrorCode): boolean => VERDICTS.has(code)
+
 /** A reload may be answered a moment before the listener has the new trust: one refusal is none. */
 const REFUSAL_LASTS: Duration = 500
 
@@ -35,7 +38,7 @@ export function failures(s: Situation): Failure[] {
   const serverAgents = new Set(s.seen.servers.flatMap(({ agent }) => agent ?? []))
   const told = s.seen.agents.flatMap(({ name, status }): Failure[] => {
     const error = status?.lastError ?? null
-    if (error === null || error.version < s.state.phaseVersion || !VERDICTS.has(error.code)) return []
+    if (error === null || error.version < s.state.phaseVersion || !isVerdict(error.code)) return []
     return [{ name, server: serverAgents.has(name), why: error.code }]
   })
   return [...told, ...refusals(s).filter(({ name }) => !told.some((one) => one.name === name))]

@@ -243,8 +243,8 @@ for (const release of RELEASES) {
       ['delete the bundle stream', () => `$JS.API.STREAM.DELETE.${names.bundleStream}`],
       ['purge the bundle stream', () => `$JS.API.STREAM.PURGE.${names.bundleStream}`],
       [
-        'delete its consumer',
-        (name) => `$JS.API.CONSUMER.DELETE.${names.bundleStream}.${names.consumer(name)}`,
+        'delete the consumer of another',
+        () => `$JS.API.CONSUMER.DELETE.${names.bundleStream}.${names.consumer('billing')}`,
       ],
       [
         'create a consumer in the name of another',

@@ -66,6 +66,8 @@ export class RunningDomain implements AsyncDisposable {
   readonly names: DomainNames
   /** Everything that issuer and agents of this process told, oldest first. */
   readonly events: DomainEvent[] = []
+  /** Called with each of them, at that very moment. */
+  onEvent: (event: DomainEvent) => void = () => {}
   /** Every line that issuer and agents of this process logged, as JSON. */
   readonly logs: string[] = []
   readonly agents = new Map<string, AgentHandle>()
@@ -117,7 +119,7 @@ export class RunningDomain implements AsyncDisposable {
       config: { ...config, lease, policy: { ...config.policy, ...policy } },
       identity: agent.identity,
       logger: this.#logger(name),
-      onEvent: (event) => this.events.push({ node: name, ...event }),
+      onEvent: (event) => this.#take({ node: name, ...event }),
       ...options,
     })
     this.#issuers.set(name, issuer)
@@ -137,7 +139,7 @@ export class RunningDomain implements AsyncDisposable {
       logger: this.#logger(name),
       targets,
       ...(clock === undefined ? {} : { clock }),
-      onEvent: (event) => this.events.push({ node: name, ...event }),
+      onEvent: (event) => this.#take({ node: name, ...event }),
       startTimeout: PATIENCE,
     })
     this.agents.set(name, agent)
@@ -339,6 +341,11 @@ export class RunningDomain implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop()
+  }
+
+  #take(event: DomainEvent): void {
+    this.events.push(event)
+    this.onEvent(event)
   }
 
   /** The last warnings and errors of issuer and agents. */

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { chown, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { before, describe, type TestContext, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { openDirectory } from '../../../src/identity/directory.ts'
 import type { IdentityMaterial } from '../../../src/identity/material.ts'
 import { readIdentity } from '../../../src/identity/read.ts'
+import { privateSpace } from '../../support/private-space.ts'
+import { without } from '../../support/without.ts'
 import type { Outcome } from './disk-child.ts'
 import { factsOf, makeMaterials, NOW, stateOf, temporaryFolder } from './kit.ts'
 
@@ -28,23 +30,6 @@ async function runChild(program: string, before: readonly string[], args: readon
   return JSON.parse(stdout) as Outcome
 }
 
-/** How to get a mount that only the child sees: as root, or as root of a user namespace; null where neither works. */
-async function privateMount(): Promise<readonly string[] | null> {
-  for (const flags of [['-m'], ['-Urm']]) {
-    const works = await run('unshare', [...flags, 'sh', '-c', 'mount -t tmpfs -o size=64k t /tmp'])
-      .then(() => true)
-      .catch(() => false)
-    if (works) return flags
-  }
-  return null
-}
-
-/** Skips a test for a right that this machine does not give, with the reason; fails where it must be given. */
-function without(t: TestContext, reason: string): void {
-  if (process.env.CI === 'true') assert.fail(reason)
-  t.skip(reason)
-}
-
 const TINY_DISK = 'mount -t tmpfs -o size=128k,mode=700 tiny "$1" && shift && exec "$@"'
 
 describe('a disk that refuses writes', () => {
@@ -53,7 +38,7 @@ describe('a disk that refuses writes', () => {
 
   before(async () => {
     materials = await makeMaterials(2)
-    mount = await privateMount()
+    mount = await privateSpace(['--mount'], 'mount -t tmpfs -o size=64k t /tmp')
   })
 
   function assertOldStays(outcome: Outcome, reasons: readonly string[]): void {

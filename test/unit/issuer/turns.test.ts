@@ -69,6 +69,13 @@ test('nobody starts a version that the canary had to put back, except the canary
   assert.equal(after(after(again, release('nats-1', 'applied')), acquire('nats-2')).holder?.agent, 'nats-2')
 })
 
+test('a server that is down gives the turn back without a verdict, and the next one is the canary', () => {
+  const { outcome: _, ...down } = release('nats-1', 'rolled-back')
+  const given = after(after(NO_TURN, acquire('nats-1')), down)
+  assert.deepEqual([given.holder, given.failed, given.proven], [null, null, null])
+  assert.equal(after(given, acquire('nats-2')).holder?.agent, 'nats-2')
+})
+
 const follow = (agent: string, version = 5): TurnRequest => ({ v: 1, agent, version, op: 'follow' })
 
 test('nobody follows before the first server has proven a version, and everybody when none is expected', () => {
