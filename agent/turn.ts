@@ -1,7 +1,7 @@
 /** Asking the issuer for the turn to change a server, and giving it back. */
 import type { NatsConnection } from '@nats-io/transport-node'
 import { RotorError } from '../src/errors.ts'
-import { type Clock, type Duration, sleep } from '../src/time.ts'
+import { type Clock, type Duration, type Instant, sleep } from '../src/time.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type TurnRequest, turnAnswer } from '../src/wire/requests.ts'
@@ -9,6 +9,9 @@ import { type TurnRequest, turnAnswer } from '../src/wire/requests.ts'
 /** The issuer lets a request wait for a few seconds. */
 const REQUEST_TIMEOUT: Duration = 8_000
 const PATIENCE: Duration = 60_000
+/** After this time without an answer nobody waits for the first server any more: the longest turn. */
+const WITHOUT_ISSUER: Duration = 20_000
+const ASK_AGAIN: Duration = 250
 
 /** Returns when it is our turn. Throws ERR_TURN_REFUSED after a minute, or at once when the canary failed. */
 export async function acquireTurn(
@@ -32,8 +35,8 @@ export async function acquireTurn(
 
 /**
  * Returns when a server has proven this version, or none is expected to any more: a bundle that the first server puts
- * back is taken by nobody else. Throws ERR_TURN_REFUSED when it did. Without an issuer that answers nobody waits: this
- * is a protection, and no lock that could keep a node from what is signed and public.
+ * back is taken by nobody else. Throws ERR_TURN_REFUSED when it did. Without an issuer that answers nobody waits for long:
+ * this is a protection, and no lock that could keep a node from what is signed and public.
  */
 export async function followCanary(
   nc: () => NatsConnection,
@@ -43,12 +46,25 @@ export async function followCanary(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
+  let silentSince: Instant | null = null
   for (;;) {
     signal.throwIfAborted()
-    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'follow' })
-    if (refused?.error.code !== 'ERR_TURN_REFUSED') return
-    if (refused.retryAfter > 0) throw refused.error
-    await sleep(10, signal, clock)
+    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'follow' }).catch((cause) => ({
+      error: RotorError.from(cause, 'ERR_NATS_UNAVAILABLE'),
+      retryAfter: 0,
+    }))
+    if (refused === null) return
+    const { error, retryAfter } = refused
+    if (error.code === 'ERR_TURN_REFUSED') {
+      if (retryAfter > 0) throw error
+      silentSince = null
+      await sleep(10, signal, clock)
+    } else {
+      // it moves, it elects, or it is gone: only the last one lasts
+      silentSince ??= clock.now()
+      if (clock.now() - silentSince >= WITHOUT_ISSUER) return
+      await sleep(ASK_AGAIN, signal, clock)
+    }
   }
 }
 

@@ -59,7 +59,7 @@ class Story implements AsyncDisposable {
       const reader = await domain.local.start('reader', 'test/support/identity-reader', dirs)
       await reader.started('started', NEVER, PATIENCE)
       const story = new Story(domain, victims, reader, readings)
-      await story.start()
+      await Promise.all(victims.map((name) => story.start(name)))
       await story.converged()
       return story
     } catch (cause) {
@@ -68,14 +68,10 @@ class Story implements AsyncDisposable {
     }
   }
 
-  async start(): Promise<void> {
-    await Promise.all(
-      this.#victims.map(async (name) => {
-        const child = await this.#script(name)
-        await child.started('started', NEVER, PATIENCE)
-        this.#running.set(name, child)
-      }),
-    )
+  async start(name: string): Promise<void> {
+    const child = await this.#script(name)
+    await child.started('started', NEVER, PATIENCE)
+    this.#running.set(name, child)
   }
 
   /** Everybody has what is newest, and only one authority is trusted. */
@@ -91,9 +87,13 @@ class Story implements AsyncDisposable {
       await child.started('armed', NEVER, PATIENCE)
     }
     await this.domain.order(`to die at ${point}`)
-    for (const [name, child] of this.#running)
-      assert.equal(await child.exited, 'SIGKILL', `${name} dies at ${point}`)
-    await this.start()
+    // each at once: the service follows the server, and dies after it
+    await Promise.all(
+      [...this.#running].map(async ([name, child]) => {
+        assert.equal(await child.exited, 'SIGKILL', `${name} dies at ${point}`)
+        await this.start(name)
+      }),
+    )
     await this.converged(active)
     assert.deepEqual(chainProblems(await this.domain.history()), [])
   }

@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { runSoak, type SoakReport } from '../soak/soak.ts'
 
 const PLANTED = 2
-const FAULTS = ['issuer killed', 'service killed'] as const
+const FAULTS = ['issuer killed', 'agent frozen'] as const
 
 test('rotations with a fault in each lose nothing but the message that was planted', {
   timeout: 300_000,
