@@ -9,8 +9,8 @@ import { type TurnRequest, turnAnswer } from '../src/wire/requests.ts'
 /** The issuer lets a request wait for a few seconds. */
 const REQUEST_TIMEOUT: Duration = 8_000
 const PATIENCE: Duration = 60_000
-/** After this time without an answer nobody waits for the first server any more: the longest turn. */
-const WITHOUT_ISSUER: Duration = 20_000
+/** After this time without an answer nobody waits for the first server any more: an issuer that moves is back by then. */
+const WITHOUT_ISSUER: Duration = 5_000
 const ASK_AGAIN: Duration = 250
 
 /** Returns when it is our turn. Throws ERR_TURN_REFUSED after a minute, or at once when the canary failed. */
@@ -59,12 +59,12 @@ export async function followCanary(
       if (retryAfter > 0) throw error
       silentSince = null
       await sleep(10, signal, clock)
-    } else {
-      // it moves, it elects, or it is gone: only the last one lasts
+    } else if (error.code === 'ERR_NATS_UNAVAILABLE') {
+      // it moves, the servers elect, or it is gone: only the last one lasts
       silentSince ??= clock.now()
       if (clock.now() - silentSince >= WITHOUT_ISSUER) return
       await sleep(ASK_AGAIN, signal, clock)
-    }
+    } else return
   }
 }
 
