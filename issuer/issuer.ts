@@ -174,7 +174,7 @@ async function startWith(
   const turns = new Turns(
     names,
     clock,
-    () => turnFacts({ view, statuses, loop, clock }),
+    () => turnFacts({ view, registry, statuses, loop, clock }),
     (agent) => registry.assertNotRemoved(agent),
   )
   const stop = new AbortController()

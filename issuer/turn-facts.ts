@@ -2,6 +2,7 @@
 import type { Clock, Duration, Instant } from '../src/time.ts'
 import { type AgentStatus, SILENT } from '../src/wire/status.ts'
 import type { Loop } from './loop/loop.ts'
+import type { Registry } from './registry.ts'
 import type { Statuses } from './statuses.ts'
 import { type TurnFacts, turnTime } from './turns.ts'
 import type { StateView } from './view.ts'
@@ -11,20 +12,29 @@ const LEADER_LOOKS: Duration = 1_000
 
 export interface TurnFactsOptions {
   readonly view: Pick<StateView, 'bundle'>
-  readonly statuses: Pick<Statuses, 'all' | 'get'>
+  readonly registry: Pick<Registry, 'members'>
+  readonly statuses: Pick<Statuses, 'get'>
   readonly loop: Pick<Loop, 'tolerates' | 'confirms'>
   readonly clock: Clock
 }
 
-export function turnFacts({ view, statuses, loop, clock }: TurnFactsOptions): Omit<TurnFacts, 'now'> {
+export function turnFacts({
+  view,
+  registry,
+  statuses,
+  loop,
+  clock,
+}: TurnFactsOptions): Omit<TurnFacts, 'now'> {
   const { bundle } = view
   const time = turnTime(bundle?.schedule.epochDuration ?? 0)
   /** Of a version that is not known here yet: now. */
   const issuedAt = (version: number): Instant =>
     bundle === null || bundle.version < version ? clock.now() : Date.parse(bundle.issuedAt)
-  /** The agent of a server that said nothing for long will not be the first to change. */
+  /** An agent that said nothing for long will not be the first to change; one that never did may be about to start. */
+  const isSilent = (status: AgentStatus | null): boolean =>
+    status !== null && clock.now() - Date.parse(status.at) >= SILENT
   const serverIsExpected = (): boolean =>
-    statuses.all().some(({ role, at }) => role === 'server' && clock.now() - Date.parse(at) < SILENT)
+    registry.members().some(({ name, role }) => role === 'server' && !isSilent(statuses.get(name)))
   return {
     turnTime: time,
     newest: bundle?.version ?? 0,

@@ -1,7 +1,7 @@
 /** Which authorities may leave trust, when that is due, and who still depends on one. */
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
-import type { UsageStatus } from '../wire/status.ts'
+import { SILENT, type UsageStatus } from '../wire/status.ts'
 import { lastLeafEnds } from './census.ts'
 import { liveConnections, uncounted } from './connections.ts'
 import { inShort, isPaused, namesOf } from './hold.ts'
@@ -147,6 +147,19 @@ export interface Retirement {
   readonly moments: readonly Instant[]
 }
 
+/**
+ * Until when a report of an issuer that stands on it keeps a tainted authority. An issuer that is cut off gives nobody a
+ * certificate, itself included: while it lives it is waited for. One that went silent gives none anyway.
+ */
+function neededByIssuer(s: Situation, needed: readonly Straggler[]): Instant {
+  const reports = s.seen.agents.flatMap(({ name, status }) =>
+    status?.role === 'issuer' && needed.some((one) => one.kind === 'agent' && one.name === name)
+      ? [Date.parse(status.at) + SILENT]
+      : [],
+  )
+  return Math.max(Number.NEGATIVE_INFINITY, ...reports)
+}
+
 /** What may retire now. An ended authority goes in any case: it verifies nothing, and agents refuse a bundle with it. */
 export function retirement(s: Situation): Retirement {
   const ready: Epoch[] = []
@@ -165,9 +178,12 @@ export function retirement(s: Situation): Retirement {
     moments.push(...leafEnds(s, epoch), silentUntil(s, epoch), endOf(s, epoch))
     const needed = dependents(s, epoch)
     const taint = taintOf(s, epoch)
-    if (taint !== undefined) moments.push(removeBy(s, epoch, taint))
-    const overdue = taint !== undefined && s.now >= removeBy(s, epoch, taint)
-    if (needed.length === 0 || overdue) {
+    const waitsUntil =
+      taint === undefined
+        ? Number.POSITIVE_INFINITY
+        : Math.max(removeBy(s, epoch, taint), neededByIssuer(s, needed))
+    moments.push(waitsUntil)
+    if (needed.length === 0 || s.now >= waitsUntil) {
       ready.push(epoch)
       // a client chooses the name of its connection: it must not pass for that of a node
       cutOff[epoch] = namesOf(needed.filter(({ kind }) => kind !== 'connection'))

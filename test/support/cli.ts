@@ -12,12 +12,12 @@ export interface CliResult {
   readonly stderr: string
 }
 
-/** Runs it to its end; killed after a minute, then `code` is null. */
+/** Runs it to its end; killed after two minutes, then `code` is null. */
 export async function rotor(...args: string[]): Promise<CliResult> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const hang = setTimeout(() => child.kill('SIGKILL'), 60_000)
+  const hang = setTimeout(() => child.kill('SIGKILL'), 120_000)
   const [stdout, stderr, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ObservedConnections, RotationState } from '../../../src/rotation/state.ts'
-import type { AgentStatus } from '../../../src/wire/status.ts'
+import { formatInstant } from '../../../src/time.ts'
+import { type AgentStatus, SILENT } from '../../../src/wire/status.ts'
 import { chainOf, client, countedAt } from '../../support/live-connections.ts'
 import {
   agentsOf,
@@ -56,6 +57,22 @@ test('a node that does not follow is passed over after the patience of a taint, 
     version: to.version,
     cutOff: ['orders'],
   })
+})
+
+test('an issuer that lives is waited for: cut off, it could give nobody a certificate', () => {
+  const before = stolen(steadyState(), 103)
+  const agents = agentsOf(before, { orders: { leaf: leaf(103) } })
+  const state = expectMove(decide(before, now, { agents }), 'taint').to
+  const late = now + 2 * MINUTE
+  const look = (reported: number, role: AgentStatus['role'] = 'issuer') => {
+    const orders = { role, at: formatInstant(reported), leaf: leaf(103) }
+    return decide(state, late, { agents: agentsOf(state, { orders }) })
+  }
+  const { waitingFor, until } = expectWait(look(late - MINUTE), 'authority-still-needed')
+  assert.deepEqual([waitingFor.map(({ name }) => name), until], [['orders'], late - MINUTE + SILENT])
+  for (const gone of [look(late - SILENT), look(late - MINUTE, 'service')]) {
+    assert.deepEqual(expectMove(gone, 'retire').to.tainted[103]?.removed?.cutOff, ['orders'])
+  }
 })
 
 test('the patience of a taint is a setting, and never longer than that of a phase', () => {
