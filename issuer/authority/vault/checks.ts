@@ -103,7 +103,8 @@ export function assertLeaf(
   expect(!ca && !keyCertSign && unknownCritical.length === 0, path, 'a leaf', 'a CA, or unknown extensions')
   const { subject } = parts
   expect(isOnlyCommonName(subject, commonName), path, `the subject "CN=${commonName}"`, 'another one')
-  expect(textOf(extensions.names) === textOf(names), path, textOf(names), textOf(extensions.names))
+  const [namesAsked, namesFound] = [textOf(names), textOf(extensions.names)]
+  expect(namesFound === namesAsked, path, namesAsked, namesFound)
   const wanted = sorted(usages.map((usage) => USAGE[usage]))
   const found = sorted(extensions.usages)
   expect(found === wanted, path, `the usages ${wanted}`, found || 'none')
