@@ -25,7 +25,7 @@ import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
 import { followerTarget } from './targets/follower.ts'
 import type { Target, TargetContext } from './targets/target.ts'
-import { acquireTurn, followCanary, releaseTurn, type TurnOutcome } from './turn.ts'
+import { acquireTurn, followCanary, releaseTurn, type TurnOf, type TurnOutcome } from './turn.ts'
 import { usageStatusOf } from './usage.ts'
 
 /** What an agent tells its owner, synchronously. `step` comes when a step begins. */
@@ -330,10 +330,10 @@ export class Applier {
     before: Generation,
     signal: AbortSignal,
   ): Promise<void> {
-    const { link, names, config, clock, onEvent } = this.#p
+    const { clock, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'wanted', version })
     try {
-      await leave(() => link.nc, names, config.agent, version, clock, signal)
+      await leave(this.#turnOf(version), clock, signal)
       onEvent({ type: 'turn', turn: 'ours', version })
     } catch (cause) {
       await this.#notPublished(before, cause, version)
@@ -343,14 +343,19 @@ export class Applier {
 
   /** A turn that can not be given back ends by itself; the step it protected is done. */
   async #giveTurn(version: number, outcome: TurnOutcome): Promise<void> {
-    const { link, names, config, logger, onEvent } = this.#p
+    const { logger, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'over', version })
-    await releaseTurn(() => link.nc, names, config.agent, version, outcome).catch((cause) =>
+    await releaseTurn(this.#turnOf(version), outcome).catch((cause) =>
       logger.warn(
         { err: RotorError.from(cause).message },
         'the turn was not given back, it will end by itself',
       ),
     )
+  }
+
+  #turnOf(version: number): TurnOf {
+    const { link, names, config } = this.#p
+    return { nc: () => link.nc, names, agent: config.agent, version }
   }
 
   #step(step: ApplyStep, version: number): void {

@@ -13,19 +13,21 @@ const PATIENCE: Duration = 60_000
 const WITHOUT_ISSUER: Duration = 5_000
 const ASK_AGAIN: Duration = 250
 
+/** Who asks, on which connection, to change to which version. */
+export interface TurnOf {
+  /** The one that is open now. */
+  readonly nc: () => NatsConnection
+  readonly names: DomainNames
+  readonly agent: string
+  readonly version: number
+}
+
 /** Returns when it is our turn. Throws ERR_TURN_REFUSED after a minute, or at once when the canary failed. */
-export async function acquireTurn(
-  nc: () => NatsConnection,
-  names: DomainNames,
-  agent: string,
-  version: number,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<void> {
+export async function acquireTurn(turn: TurnOf, clock: Clock, signal: AbortSignal): Promise<void> {
   const deadline = clock.now() + PATIENCE
   for (;;) {
     signal.throwIfAborted()
-    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'acquire' })
+    const refused = await ask(turn, 'acquire')
     if (refused === null) return
     const { error, retryAfter } = refused
     if (error.code !== 'ERR_TURN_REFUSED' || retryAfter > 0 || clock.now() > deadline) throw error
@@ -38,18 +40,11 @@ export async function acquireTurn(
  * back is taken by nobody else. Throws ERR_TURN_REFUSED when it did. Without an issuer that answers nobody waits for long:
  * this is a protection, and no lock that could keep a node from what is signed and public.
  */
-export async function followCanary(
-  nc: () => NatsConnection,
-  names: DomainNames,
-  agent: string,
-  version: number,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<void> {
+export async function followCanary(turn: TurnOf, clock: Clock, signal: AbortSignal): Promise<void> {
   let silentSince: Instant | null = null
   for (;;) {
     signal.throwIfAborted()
-    const refused = await ask(nc(), names, { v: 1, agent, version, op: 'follow' }).catch((cause) => ({
+    const refused = await ask(turn, 'follow').catch((cause) => ({
       error: RotorError.from(cause, 'ERR_NATS_UNAVAILABLE'),
       retryAfter: 0,
     }))
@@ -72,30 +67,19 @@ export async function followCanary(
 export type TurnOutcome = 'applied' | 'rolled-back' | undefined
 
 /** Gives the turn back and says how it went. A lost release ends by itself at the issuer. */
-export async function releaseTurn(
-  nc: () => NatsConnection,
-  names: DomainNames,
-  agent: string,
-  version: number,
-  outcome: TurnOutcome,
-): Promise<void> {
-  await ask(nc(), names, {
-    v: 1,
-    agent,
-    version,
-    op: 'release',
-    ...(outcome === undefined ? {} : { outcome }),
-  })
+export async function releaseTurn(turn: TurnOf, outcome: TurnOutcome): Promise<void> {
+  await ask(turn, 'release', outcome)
 }
 
 async function ask(
-  nc: NatsConnection,
-  names: DomainNames,
-  request: TurnRequest,
+  { nc, names, agent, version }: TurnOf,
+  op: TurnRequest['op'],
+  outcome?: TurnOutcome,
 ): Promise<{ error: RotorError; retryAfter: number } | null> {
-  const subject = names.turnSubject(request.agent)
+  const subject = names.turnSubject(agent)
+  const request: TurnRequest = { v: 1, agent, version, op, ...(outcome === undefined ? {} : { outcome }) }
   try {
-    const message = await nc.request(subject, encodeRecord(request), { timeout: REQUEST_TIMEOUT })
+    const message = await nc().request(subject, encodeRecord(request), { timeout: REQUEST_TIMEOUT })
     const answer = decodeRecord(turnAnswer, message.data, `answer on ${subject}`)
     return answer.ok
       ? null

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { editJson } from '../../demo/domain.ts'
-import { countConnections } from '../../issuer/census/count.ts'
+import { countConnections, type ServerCount } from '../../issuer/census/count.ts'
 import { knownOf, Leaves } from '../../issuer/census/known.ts'
 import { encodePayload } from '../../src/bundle/payload.ts'
 import { connect as connectLibrary } from '../../src/index.ts'
@@ -14,13 +14,14 @@ import { findNatsServer, startNatsServer } from '../../src/local/nats-server.ts'
 import { freePorts } from '../../src/local/ports.ts'
 import { bootstrap } from '../../src/rotation/advance.ts'
 import { placeAll } from '../../src/rotation/census.ts'
+import type { RotationState } from '../../src/rotation/state.ts'
 import { makeSchedule } from '../../src/schedule.ts'
 import { domainNames } from '../../src/wire/names.ts'
 import { rotor } from '../support/cli.ts'
 import { eventually } from '../support/eventually.ts'
 import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 import { RELEASES, startTestCluster } from '../support/test-cluster.ts'
-import { makeTestDomain } from '../support/test-domain.ts'
+import { makeTestDomain, type TestDomain } from '../support/test-domain.ts'
 
 const CLIENTS = 300
 const SERVERS = ['nats-1', 'nats-2', 'nats-3']
@@ -28,6 +29,13 @@ const AGENTS = [...SERVERS, 'orders'].map((name) => ({
   name,
   role: name === 'orders' ? 'service' : 'server',
 }))
+
+const stateOf = (domain: TestDomain): RotationState =>
+  bootstrap({ domain: 'prod', payload: encodePayload(domain.payload()), fence: 0 }, Date.now())
+
+/** What is known of a count when no agent has reported. */
+const knownFrom = (state: RotationState, { servers }: ServerCount) =>
+  knownOf({ names: domainNames('prod'), state, statuses: [], agents: AGENTS, servers }, new Leaves())
 
 for (const release of RELEASES) {
   describe(`connections of ${release}`, { timeout: 4 * PATIENCE }, () => {
@@ -76,18 +84,8 @@ for (const release of RELEASES) {
       assert.equal(new Set(keys).size, keys.length, 'nobody is counted twice')
 
       // 2. each client stands on the authority whose certificate it showed, and routes hold nothing
-      const state = bootstrap(
-        { domain: 'prod', payload: encodePayload(domain.payload()), fence: 0 },
-        Date.now(),
-      )
-      const facts = {
-        names: domainNames('prod'),
-        state,
-        statuses: [],
-        agents: AGENTS,
-        servers: count.servers,
-      }
-      const known = knownOf(facts, new Leaves())
+      const state = stateOf(domain)
+      const known = knownFrom(state, count)
       for (const { connection, epochs, by } of placeAll(count.connections, known)) {
         const expected = connection.kind === 'client' ? [[0], 'chain'] : [[], 'agent']
         assert.deepEqual(
@@ -137,21 +135,11 @@ for (const release of RELEASES) {
       cleanup.defer(() => nc.close())
       const schedule = makeSchedule({ epochZero: Date.now() })
       const domain = await makeTestDomain({ domain: 'prod', schedule, epochs: [0] })
-      const state = bootstrap(
-        { domain: 'prod', payload: encodePayload(domain.payload()), fence: 0 },
-        Date.now(),
-      )
+      const state = stateOf(domain)
       await eventually(async () => {
         const count = await countConnections(nc, { expected: ['nats-1', 'nats-2'], now: Date.now() })
         assert.equal(count.problem, null)
-        const facts = {
-          names: domainNames('prod'),
-          state,
-          statuses: [],
-          agents: AGENTS,
-          servers: count.servers,
-        }
-        const placed = placeAll(count.connections, knownOf(facts, new Leaves())).map(
+        const placed = placeAll(count.connections, knownFrom(state, count)).map(
           ({ connection: { server, kind, name }, by }) => `${server} ${kind} ${name} ${by}`,
         )
         const found = (text: string) => placed.filter((line) => line === text).length

@@ -2,13 +2,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NatsConnection } from '@nats-io/transport-node'
-import { HeldIdentity } from '../../src/identity/identity.ts'
 import { silentLogger } from '../../src/log.ts'
 import { connectWith, withLast } from '../../src/nats/connect.ts'
 import { Link } from '../../src/nats/link.ts'
 import { eventually } from '../support/eventually.ts'
 import { ServerProxy } from '../support/proxy.ts'
-import { makeTestDomain } from '../support/test-domain.ts'
+import { identityOf, makeTestDomain } from '../support/test-domain.ts'
 import { startTlsServer } from '../support/tls-server.ts'
 
 /** Two servers that take one leaf, and an identity with it. */
@@ -19,14 +18,7 @@ async function servers() {
   await using cleanup = new AsyncDisposableStack()
   const first = cleanup.use(await startTlsServer({ leaf, trusted: [ca] }))
   const second = cleanup.use(await startTlsServer({ leaf, trusted: [ca] }))
-  const identity = new HeldIdentity({
-    key: leaf.keyPem,
-    certificate: leaf.chainPem,
-    ca: ca.pem,
-    leaf: leaf.certificate,
-    generation: '1',
-    version: 1,
-  })
+  const identity = identityOf(leaf, ca)
   const owned = cleanup.move()
   return { first, second, identity, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }

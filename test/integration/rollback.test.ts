@@ -9,7 +9,6 @@ import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { pinFiles } from '../../bench/pin.ts'
 import { editJson } from '../../demo/domain.ts'
-import { connect } from '../../src/connection/connect.ts'
 import type { TargetConfig } from '../../src/domain/config.ts'
 import { rotor } from '../support/cli.ts'
 import { chainProblems, type DomainEvent, RunningDomain } from '../support/running-domain.ts'
@@ -93,21 +92,9 @@ test('a rollback and a pause by hand, under traffic: nothing is lost, and the ne
   await using domain = await RunningDomain.start({ servers: 3, services })
   await domain.startAll(SERVICES)
   const config = domain.local.founded.issuerConfig
-  const servers = domain.local.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
-  const [service, peer] = await Promise.all(
-    SERVICES.map(async (name) => {
-      const agent = domain.agents.get(name)
-      assert.ok(agent)
-      const nc = await connect({
-        servers,
-        identity: agent.identity,
-        inboxPrefix: domain.names.inbox(name),
-      })
-      t.after(() => nc.close())
-      return nc
-    }),
-  )
+  const [service, peer] = await Promise.all(SERVICES.map((name) => domain.connectService(name)))
   assert.ok(service && peer)
+  for (const nc of [service, peer]) t.after(() => nc.close())
   const traffic = await Traffic.start(service, peer)
   const first = await domain.overview()
   const second = await domain.rotate()

@@ -12,7 +12,6 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import type { Child } from '../../demo/child.ts'
 import { editJson } from '../../demo/domain.ts'
-import { connect } from '../../src/connection/connect.ts'
 import { sleep } from '../../src/time.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
 import { rotor } from '../support/cli.ts'
@@ -62,16 +61,9 @@ test('a domain moves to a new root under traffic: nothing is lost, and the old r
   const oldRoot = await readFile(join(domain.local.dir, 'issuer', 'keys', 'root.crt'), 'utf8')
   assert.equal((await domain.identity('billing')).ca, oldRoot)
 
-  const servers = domain.local.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
-  const open = async (name: string) => {
-    const agent = domain.agents.get(name)
-    assert.ok(agent)
-    const inboxPrefix = domain.names.inbox(name)
-    return connect({ servers, identity: agent.identity, name: `service-${name}`, inboxPrefix })
-  }
-  const service = await open('orders')
+  const service = await domain.connectService('orders')
   t.after(() => service.close())
-  const peer = await open('billing')
+  const peer = await domain.connectService('billing')
   t.after(() => peer.close())
   const traffic = await Traffic.start(service, peer)
 

@@ -2,12 +2,11 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
-import { HeldIdentity } from '../../src/identity/identity.ts'
 import type { NatsServerRelease } from '../../src/local/nats-server.ts'
 import { natsTls } from '../../src/nats/connect.ts'
 import { configLoadTime, discoverServers, reloadServer } from '../../src/nats/server-info.ts'
 import { eventually } from '../support/eventually.ts'
-import { makeTestDomain, type TestDomain, type TestLeaf } from '../support/test-domain.ts'
+import { identityOf, makeTestDomain, type TestDomain, type TestLeaf } from '../support/test-domain.ts'
 import { startTlsServer, type TlsServer } from '../support/tls-server.ts'
 
 const CONFIG = `
@@ -51,14 +50,7 @@ for (const release of ['nats-server', 'nats-server-oldest'] as const satisfies N
     let id: string
 
     const dial = async (user: string) => {
-      const identity = new HeldIdentity({
-        key: leaf.keyPem,
-        certificate: leaf.chainPem,
-        ca: domain.authority().certificate.pem,
-        leaf: leaf.certificate,
-        generation: '1',
-        version: 1,
-      })
+      const identity = identityOf(leaf, domain.authority().certificate)
       const servers = [running.address('client')]
       return await connect({ servers, tls: natsTls(identity, servers), user, pass: user })
     }

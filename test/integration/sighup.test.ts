@@ -9,10 +9,10 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { natsServerTarget } from '../../agent/targets/nats-server.ts'
-import { HeldIdentity } from '../../src/identity/identity.ts'
+import type { HeldIdentity } from '../../src/identity/identity.ts'
 import { natsTls } from '../../src/nats/connect.ts'
 import { configLoadTime } from '../../src/nats/server-info.ts'
-import { makeTestDomain } from '../support/test-domain.ts'
+import { identityOf, makeTestDomain } from '../support/test-domain.ts'
 import { startTlsServer, type TlsServer } from '../support/tls-server.ts'
 
 const VARZ = '$SYS.REQ.SERVER.*.VARZ'
@@ -68,14 +68,7 @@ describe('a server that is told by SIGHUP and gives no answer', () => {
   beforeEach(async () => {
     const domain = await makeTestDomain()
     const leaf = await domain.leaf({ name: 'server' })
-    held = new HeldIdentity({
-      key: leaf.keyPem,
-      certificate: leaf.chainPem,
-      ca: domain.authority().certificate.pem,
-      leaf: leaf.certificate,
-      generation: '1',
-      version: 1,
-    })
+    held = identityOf(leaf, domain.authority().certificate)
     const config = `pid_file: "server.pid"\nsystem_account: SYS\n${accounts(NOBODY)}`
     const trusted = [domain.authority().certificate]
     server = await startTlsServer({ release: 'nats-server-oldest', leaf, trusted, config })

@@ -10,7 +10,6 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
 import { countConnections } from '../../issuer/census/count.ts'
-import { connect } from '../../src/connection/connect.ts'
 import { HeldIdentity, type IdentitySnapshot } from '../../src/identity/identity.ts'
 import { connectWith } from '../../src/nats/connect.ts'
 import type { LiveConnection } from '../../src/rotation/census.ts'
@@ -96,17 +95,9 @@ test('a stolen authority is out of trust everywhere, nothing is lost, and the th
   await using domain = await RunningDomain.start({ servers: 3, services })
   await domain.startAll(SERVICES, PATIENT)
   const config = domain.local.founded.issuerConfig
-  const servers = domain.local.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
-  const [service, peer] = await Promise.all(
-    SERVICES.map(async (name) => {
-      const agent = domain.agents.get(name)
-      assert.ok(agent)
-      const nc = await connect({ servers, identity: agent.identity, inboxPrefix: domain.names.inbox(name) })
-      t.after(() => nc.close())
-      return nc
-    }),
-  )
+  const [service, peer] = await Promise.all(SERVICES.map((name) => domain.connectService(name)))
   assert.ok(service && peer)
+  for (const nc of [service, peer]) t.after(() => nc.close())
   const { active: stolen } = await domain.rotate()
 
   // 1.

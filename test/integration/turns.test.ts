@@ -5,17 +5,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { NatsConnection } from '@nats-io/transport-node'
-import { acquireTurn, followCanary, releaseTurn } from '../../agent/turn.ts'
+import { acquireTurn, followCanary, releaseTurn, type TurnOf } from '../../agent/turn.ts'
 import { createStores } from '../../issuer/store.ts'
 import { type TurnFacts, Turns } from '../../issuer/turns.ts'
-import { HeldIdentity } from '../../src/identity/identity.ts'
 import { connectWith } from '../../src/nats/connect.ts'
 import { type Clock, systemClock } from '../../src/time.ts'
 import { domainNames } from '../../src/wire/names.ts'
-import { makeTestDomain } from '../support/test-domain.ts'
+import { identityOf, makeTestDomain } from '../support/test-domain.ts'
 import { startTlsServer } from '../support/tls-server.ts'
 
 const VERSION = 5
+const REFUSED = { code: 'ERR_TURN_REFUSED' }
+const NO_ANSWER = { code: 'ERR_NATS_UNAVAILABLE' }
 const NEVER = new AbortController().signal
 /** Ten times as fast as the real one. */
 const fast: Clock = { now: () => Date.now() * 10 }
@@ -24,8 +25,9 @@ describe('turns over NATS', () => {
   const names = domainNames('prod')
   const cleanup = new AsyncDisposableStack()
   let nc: NatsConnection
-  const follow = (clock: Clock = systemClock, signal = NEVER) =>
-    followCanary(() => nc, names, 'orders', VERSION, clock, signal)
+  const of = (agent: string, version = VERSION): TurnOf => ({ nc: () => nc, names, agent, version })
+  const follow = (clock: Clock = systemClock, signal = NEVER) => followCanary(of('orders'), clock, signal)
+  const acquire = (agent: string, version?: number) => acquireTurn(of(agent, version), systemClock, NEVER)
 
   before(async () => {
     const store = await mkdtemp(join(tmpdir(), 'rotor-turns-'))
@@ -35,14 +37,7 @@ describe('turns over NATS', () => {
     const ca = domain.authority().certificate
     const config = `jetstream { store_dir: "${store}" }`
     const server = cleanup.use(await startTlsServer({ leaf, trusted: [ca], config }))
-    const identity = new HeldIdentity({
-      key: leaf.keyPem,
-      certificate: leaf.chainPem,
-      ca: ca.pem,
-      leaf: leaf.certificate,
-      generation: '1',
-      version: 1,
-    })
+    const identity = identityOf(leaf, ca)
     nc = await connectWith({ servers: [server.address('client')], identity })
     cleanup.defer(() => nc.close())
     await createStores(nc, names, 1)
@@ -66,12 +61,8 @@ describe('turns over NATS', () => {
     return { [Symbol.dispose]: () => subscription.unsubscribe() }
   }
 
-  const acquire = (agent: string) => acquireTurn(() => nc, names, agent, VERSION, systemClock, NEVER)
-  const release = (agent: string, outcome: 'applied' | 'rolled-back') =>
-    releaseTurn(() => nc, names, agent, VERSION, outcome)
-
   test('nobody who asks without an issuer gets a turn; who follows waits some seconds for one, and then goes on', async () => {
-    await assert.rejects(acquire('nats-1'), { code: 'ERR_NATS_UNAVAILABLE' })
+    await assert.rejects(acquire('nats-1'), NO_ANSWER)
     const began = fast.now()
     await follow(fast)
     assert.ok(fast.now() - began >= 5_000)
@@ -87,24 +78,21 @@ describe('turns over NATS', () => {
       gone = true
     })
     // its first question has failed by now: answers come in the order of the questions
-    await assert.rejects(acquire('nats-1'), { code: 'ERR_NATS_UNAVAILABLE' })
+    await assert.rejects(acquire('nats-1'), NO_ANSWER)
     using _ = answering()
     await acquire('nats-1')
     assert.equal(gone, false)
-    await release('nats-1', 'applied')
+    await releaseTurn(of('nats-1'), 'applied')
     await following
   })
 
   test('a first server that put the version back lets nobody follow, and no other server take the turn', async () => {
     using _ = answering()
-    const other = (op: 'acquire' | 'follow') =>
-      op === 'acquire'
-        ? acquireTurn(() => nc, names, 'nats-2', VERSION + 1, systemClock, NEVER)
-        : followCanary(() => nc, names, 'orders', VERSION + 1, systemClock, NEVER)
-    await acquireTurn(() => nc, names, 'nats-1', VERSION + 1, systemClock, NEVER)
-    const following = assert.rejects(other('follow'), { code: 'ERR_TURN_REFUSED' })
-    await releaseTurn(() => nc, names, 'nats-1', VERSION + 1, 'rolled-back')
+    const next = VERSION + 1
+    await acquire('nats-1', next)
+    const following = assert.rejects(followCanary(of('orders', next), systemClock, NEVER), REFUSED)
+    await releaseTurn(of('nats-1', next), 'rolled-back')
     await following
-    await assert.rejects(other('acquire'), { code: 'ERR_TURN_REFUSED' })
+    await assert.rejects(acquire('nats-2', next), REFUSED)
   })
 })

@@ -23,6 +23,7 @@ import {
 } from '../../issuer/index.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { payloadDigest } from '../../src/bundle/payload.ts'
+import { connect } from '../../src/connection/connect.ts'
 import type { IssuerConfig } from '../../src/domain/config.ts'
 import type { Operator } from '../../src/domain/operator.ts'
 import { gatherOverview, type Overview } from '../../src/domain/overview.ts'
@@ -222,6 +223,14 @@ export class RunningDomain implements AsyncDisposable {
     const { servers } = await readIssuerConfig(this.local.founded.issuerConfig)
     const identity = new HeldIdentity(await this.identity(name))
     return connectWith({ servers, identity, name: `test-${name}`, inboxPrefix: this.names.inbox(name) })
+  }
+
+  /** A connection of the library, with the identity of the agent that runs here: it moves with each new leaf. */
+  async connectService(name: string): Promise<NatsConnection> {
+    const identity = this.agents.get(name)?.identity
+    if (identity === undefined) throw new TypeError(`the agent of ${name} was not started`)
+    const servers = this.local.plans.map(({ host, clientPort }) => `tls://${host}:${clientPort}`)
+    return connect({ servers, identity, name: `service-${name}`, inboxPrefix: this.names.inbox(name) })
   }
 
   /** Every bundle of the issuer on the stream, oldest first; what others wrote is not among them. */

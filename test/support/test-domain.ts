@@ -1,6 +1,7 @@
 /** A trust domain for tests: root, authorities, leaves and signed bundles, all made in memory on the spot. */
 import { generateSigner, type Signer, signBundle } from '../../src/bundle/envelope.ts'
 import { encodePayload, payloadDigest } from '../../src/bundle/payload.ts'
+import { HeldIdentity } from '../../src/identity/identity.ts'
 import {
   type Epoch,
   epochAt,
@@ -188,6 +189,17 @@ export class TestDomain {
     return { payload, text, digest: payloadDigest(text), envelope }
   }
 }
+
+/** What a node with this leaf holds, that trusts one authority. */
+export const identityOf = (leaf: TestLeaf, trusted: Certificate): HeldIdentity =>
+  new HeldIdentity({
+    key: leaf.keyPem,
+    certificate: leaf.chainPem,
+    ca: trusted.pem,
+    leaf: leaf.certificate,
+    generation: '1',
+    version: 1,
+  })
 
 export async function makeTestDomain(options: TestDomainOptions = {}): Promise<TestDomain> {
   const { domain = 'test', now = Date.now(), algorithm = 'P-256' } = options

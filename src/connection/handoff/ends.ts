@@ -1,4 +1,11 @@
-/** Waiting for a promise of nats.js that may outlive us, without leaving a callback behind at each wait. */
+/** How a connection ends: noticed without leaving a callback behind at each wait, and what that says of the new leaf. */
+import { RotorError } from '../../errors.ts'
+
+/** The server went, or the way to it: that says nothing of the new leaf, which is no reason to take a rotation back. */
+export const lost = (what: string, cause?: unknown): RotorError =>
+  new RotorError('ERR_NATS_UNAVAILABLE', what, { cause })
+
+/** Promises of nats.js may outlive us. */
 
 const waiting = new WeakMap<Promise<unknown>, Set<() => void>>()
 

@@ -2,8 +2,8 @@
  * The first connection during a handoff: still the client's own, but we look at each frame before the client does,
  * send PINGs of our own on it, and, from `hold` on, own its end.
  */
-import { RotorError } from '../../errors.ts'
 import type { Duration } from '../../time.ts'
+import { lost } from './ends.ts'
 import { Gate } from './gate.ts'
 import {
   type ClientProtocol,
@@ -59,8 +59,7 @@ export class FirstConnection implements Dispatcher {
   /** Returns when a handoff that was given up has its PONGs on this connection: they would be taken for ours. */
   static async free({ parser: { dispatcher } }: ClientProtocol, timeout: Duration): Promise<void> {
     if (!(dispatcher instanceof FirstConnection)) return
-    const late = () =>
-      new Error(`no PONG within ${timeout} ms on the connection in use, since the last handoff`)
+    const late = () => lost(`no PONG within ${timeout} ms on the connection in use, since the last handoff`)
     await within(dispatcher.#left.promise, timeout, late, () => dispatcher.#frames)
   }
 
@@ -80,10 +79,8 @@ export class FirstConnection implements Dispatcher {
     const ahead = this.#gate === null ? this.#protocol.pongs.length : this.#clientPings
     this.#own.push({ ahead, answered: resolve })
     this.transport.send(Buffer.from(`${commands}PING\r\n`))
-    const late = () => new Error(`no PONG within ${this.#timeout} ms on the connection in use`)
-    const dead = this.#dead.promise.then(() =>
-      Promise.reject(new RotorError('ERR_NATS_UNAVAILABLE', 'the connection in use was closed')),
-    )
+    const late = () => lost(`no PONG within ${this.#timeout} ms on the connection in use`)
+    const dead = this.#dead.promise.then(() => Promise.reject(lost('the connection in use was closed')))
     await within(Promise.race([promise, dead]), this.#timeout, late, () => this.#frames)
   }
 

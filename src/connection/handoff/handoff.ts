@@ -2,9 +2,8 @@
  * Moves a live connection to new TLS material without a gap: STATES.md beside this file says each step, what the
  * service can notice of it, and what happens when it fails.
  */
-import { RotorError } from '../../errors.ts'
 import { type Duration, sleep } from '../../time.ts'
-import { onEnd } from './ends.ts'
+import { lost, onEnd } from './ends.ts'
 import { FirstConnection } from './first.ts'
 import type { Gate } from './gate.ts'
 import type {
@@ -424,6 +423,3 @@ function versionOf(version: string): { major: number; minor: number; micro: numb
 }
 
 const isGate = (transport: object): transport is Gate => 'release' in transport
-
-/** The server went, or the way to it: that says nothing of the new leaf, which is no reason to take a rotation back. */
-const lost = (what: string): RotorError => new RotorError('ERR_NATS_UNAVAILABLE', what)

@@ -6,6 +6,7 @@ import { RotorError } from '../../errors.ts'
 import { OpenedSockets } from '../../nats/sockets.ts'
 import { endingOf } from '../../probe/dial.ts'
 import type { Duration } from '../../time.ts'
+import { lost } from './ends.ts'
 import {
   type ClientOptions,
   type ClientParser,
@@ -166,7 +167,7 @@ export class SecondConnection implements Dispatcher {
   }
 
   #until<T>(promise: Promise<T>, what: string): Promise<T> {
-    const late = () => new Error(`no ${what} within ${this.#timeout} ms`)
+    const late = () => lost(`no ${what} within ${this.#timeout} ms`)
     return within(Promise.race([promise, this.#over.promise]), this.#timeout, late, () => this.#frames)
   }
 
@@ -185,7 +186,7 @@ export class SecondConnection implements Dispatcher {
       this.transport.disconnect()
     })
     void this.transport.closed().then((cause) => {
-      this.#fail(cause instanceof Error ? inWords(cause) : new Error('the server closed the connection'))
+      this.#fail(cause instanceof Error ? inWords(cause) : lost('the server closed the connection'))
     })
   }
 
@@ -195,15 +196,27 @@ export class SecondConnection implements Dispatcher {
   }
 }
 
-/** How Node says that the other side is gone, depending on what we were about. */
-const GONE = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_WRITE_AFTER_END', 'ERR_STREAM_DESTROYED'])
+/** How Node says that the other side is gone, or can not be reached, depending on what we were about. */
+const GONE = new Set([
+  'ECONNRESET',
+  'EPIPE',
+  'ERR_STREAM_WRITE_AFTER_END',
+  'ERR_STREAM_DESTROYED',
+  'ECONNREFUSED',
+  'ECONNABORTED',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+])
 
 /** A TLS alert is the server's word, which OpenSSL tells as a place in its own code. */
 function inWords<T>(error: T): T | Error {
   const ending = error instanceof Error ? endingOf(error) : null
   const gone = error instanceof Error && 'code' in error && GONE.has(String(error.code))
   if (gone && (ending === null || ending.alert === null))
-    return new Error(`the server closed the connection: ${error.message}`, { cause: error })
+    return lost(`the server closed the connection, or can not be reached: ${error.message}`, error)
   return ending === null || ending.alert === null
     ? error
     : new Error(`the server refused the new certificate: ${ending.reason}`, { cause: error })
