@@ -174,8 +174,8 @@ export class Overlap {
       if (role === 'reference') waiting.set(keyOf(frame.msg, frame.data), [])
     }
     const plain = withPlain ? this.#plainInOrder(held) : new Map<Arrival, MessageFrame>()
-    // without a copy among the held ones they are older than those
-    const out = this.#late.splice(0).filter((frame) => !this.#placed.has(frame))
+    const { older, newer } = this.#unplaced()
+    const out = older
     let run = out
     for (const frame of this.#kept) {
       // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
@@ -195,6 +195,7 @@ export class Overlap {
       if (kept !== undefined) out.push(...kept)
     }
     for (const rest of waiting.values()) out.push(...rest.flat())
+    out.push(...newer)
     this.#held = []
     this.#kept = []
     this.#placed.clear()
@@ -219,6 +220,27 @@ export class Overlap {
       this.#placed.add(waited)
     }
     return due
+  }
+
+  /**
+   * What waited on the first and has no copy among the held ones. The second has dropped that copy before it held any,
+   * or it is still on its way there: from another server, that is as far behind.
+   */
+  #unplaced(): { readonly older: MessageFrame[]; readonly newer: MessageFrame[] } {
+    const unplaced = this.#late.splice(0).filter((frame) => !this.#placed.has(frame))
+    const coming = new Map<string, number>()
+    const isComing = ({ msg, data }: MessageFrame): boolean => {
+      const key = keyOf(msg, data)
+      const left = coming.get(key) ?? this.#balance.get(key) ?? 0
+      coming.set(key, left - 1)
+      return left > 0
+    }
+    // of equal ones it is the last
+    const newer = new Set(unplaced.toReversed().filter(isComing))
+    return {
+      older: unplaced.filter((frame) => !newer.has(frame)),
+      newer: unplaced.filter((frame) => newer.has(frame)),
+    }
   }
 
   #hold(role: Role, frame: MessageFrame): void {
