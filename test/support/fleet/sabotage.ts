@@ -2,7 +2,7 @@
 import type { advance } from '../../../src/rotation/advance.ts'
 import type { Decision, Observations, RotationState } from '../../../src/rotation/state.ts'
 import type { AgentStatus } from '../../../src/wire/status.ts'
-import type { Sabotage } from './fleet.ts'
+import type { Sabotage } from './options.ts'
 
 type Decide = typeof advance
 type Seen = Observations['agents']
