@@ -12,7 +12,7 @@ import { Timeline } from './timeline.ts'
 import { makeTrouble } from './trouble.ts'
 import { missing } from './well.ts'
 
-export { type FleetReport, SimulationFailure } from './options.ts'
+export { SimulationFailure } from './options.ts'
 
 /** Runs one seed. Throws SimulationFailure when a promise is broken at any step. */
 export async function runFleet(options: FleetOptions): Promise<FleetReport> {

@@ -5,63 +5,73 @@
 import { encodePayload, payloadDigest } from '../../../src/bundle/payload.ts'
 import type { Signer } from '../../../src/bundle/signer.ts'
 import { vouch } from '../../../src/bundle/succession.ts'
-import type { BundlePayload } from '../../../src/wire/bundle.ts'
-import { bundlePayload } from '../../../src/wire/bundle.ts'
+import type { BundlePayload, SignerKey } from '../../../src/wire/bundle.ts'
 import type { Random } from '../random.ts'
 import type { AgentMachine } from './agent-machine.ts'
 import type { Broker } from './broker.ts'
+import type { Domain } from './founding.ts'
 import { DOMAIN, type KeyStore } from './key-store.ts'
 import { generateSigner, openEnvelope, signBundle } from './remembered/envelope.ts'
-import { decodeRecord } from './remembered/record.ts'
-import { SimulatedProcess, type Timeline } from './timeline.ts'
+import { payloadOf } from './signer-promises.ts'
+import { SimulatedProcess } from './timeline.ts'
 
 export class Forger {
   readonly #broker: Broker
   readonly #keys: KeyStore
+  readonly #agents: readonly AgentMachine[]
   readonly #random: Random
   readonly #process: SimulatedProcess
-  /** Bundles on their way to an agent. */
+  /** Bundles. */
   sent = 0
 
   constructor(
-    {
-      broker,
-      keys,
-      timeline,
-    }: { readonly broker: Broker; readonly keys: KeyStore; readonly timeline: Timeline },
+    { broker, keys, agents, timeline }: Pick<Domain, 'broker' | 'keys' | 'agents' | 'timeline'>,
     random: Random,
   ) {
     this.#broker = broker
     this.#keys = keys
+    this.#agents = agents
     this.#random = random
     this.#process = new SimulatedProcess({ name: 'a thief' }, timeline, { now: () => timeline.now })
   }
 
-  /** Sends this agent a forged bundle; says with whose key. */
-  forge(machine: AgentMachine): string {
-    const known = new Set(machine.disk.accepted()?.signers.map(({ kid }) => kid))
-    // who knows no later signer than that one is deceived by it: SPEC.md says so
+  /** Sends every agent a forged bundle that is not to take it; says with whose key. */
+  forge(): string {
     const { retired } = this.#keys
-    const stolen = retired.slice(0, retired.findIndex(({ key }) => known.has(key.kid)) >>> 0)
-    const former = this.#random.pick([null, ...stolen])
+    const former = retired.length > 0 && this.#random.chance(0.7) ? this.#random.pick(retired) : null
+    const targets = this.#agents.filter((machine) => former === null || this.#knowsLater(machine, former))
     this.#process.timeline.in(0, this.#process, '', () => {
       void this.#make(former).then((bytes) => {
         this.sent += 1
-        this.#broker.play(machine.name, bytes)
+        for (const { name } of targets) this.#broker.play(name, bytes)
       })
     })
-    return `${former === null ? 'a stranger' : 'who has a former key'} signs one for ${machine.name}`
+    const names = targets.map(({ name }) => name).join(', ')
+    return `${former === null ? 'a stranger' : 'who has a former key'} signs one for ${names}`
+  }
+
+  /** Who knows no later signer than the one whose key was stolen is deceived by it: SPEC.md says so. */
+  #knowsLater(machine: AgentMachine, stolen: Signer): boolean {
+    const kids = this.#learned(machine).map(({ kid }) => kid)
+    const { retired } = this.#keys
+    return !retired.slice(0, retired.indexOf(stolen) + 1).some(({ key }) => kids.includes(key.kid))
+  }
+
+  /** What the bundle told it that it accepted last, whether it remembers or not. */
+  #learned({ disk }: AgentMachine): readonly SignerKey[] {
+    const accepted = this.#broker.stream[(disk.accepted()?.highest?.version ?? 0) - 1]
+    return accepted === undefined ? [] : payloadOf(accepted).signers
   }
 
   async #make(former: Signer | null): Promise<Uint8Array> {
     const newest = this.#broker.stream.at(-1)
-    const text = Buffer.from(openEnvelope(newest?.bytes ?? new Uint8Array()).payload).toString()
-    const payload = decodeRecord(bundlePayload, text, 'newest bundle')
+    if (newest === undefined) throw new TypeError('expected a domain that was founded')
+    const payload = payloadOf(newest)
     const thief = await generateSigner()
     const forged: BundlePayload = {
       ...payload,
       version: payload.version + 1,
-      previous: payloadDigest(text),
+      previous: payloadDigest(openEnvelope(newest.bytes).payload),
       reason: 'forged',
       signers: [thief.key],
       succession:

@@ -2,7 +2,7 @@
 import { startAgent } from '../../../agent/agent.ts'
 import { signBundle } from '../../../src/bundle/envelope.ts'
 import { encodePayload } from '../../../src/bundle/payload.ts'
-import { advance, bootstrap } from '../../../src/rotation/advance.ts'
+import { bootstrap } from '../../../src/rotation/advance.ts'
 import { epochEnd, epochStart, type Schedule } from '../../../src/schedule.ts'
 import type { Random } from '../random.ts'
 import { genesisPayload } from '../rotation-world.ts'
@@ -114,8 +114,6 @@ function addIssuers(
   const lease = leaseBy(random)
   const parts = { timeline, network, broker, keys, schedule, policy, lease, agents, watching, genesis }
   for (const name of ['issuer-a', 'issuer-b'].slice(0, random.pick([1, 2, 2]))) {
-    const machine = new IssuerMachine(name, parts)
-    machine.advance = sabotage?.decide?.(advance) ?? advance
-    machines.push(machine)
+    machines.push(new IssuerMachine(name, parts, sabotage))
   }
 }

@@ -19,6 +19,7 @@ import { type Broker, STATE_KEY } from './broker.ts'
 import { IssuerProcess } from './issuer-process.ts'
 import type { KeyStore } from './key-store.ts'
 import type { Network } from './network.ts'
+import type { Sabotage } from './options.ts'
 import { decodeRecord } from './remembered/record.ts'
 import { currentProcess, SimulatedProcess, type Timeline } from './timeline.ts'
 
@@ -56,14 +57,16 @@ export class IssuerMachine {
   readonly parts: IssuerParts
   process: SimulatedProcess<IssuerMachine> | null = null
   clockOffset: Duration = 0
-  /** For sabotage. */
-  advance: typeof advance = advance
+  readonly #sabotage: Pick<Sabotage, 'decide' | 'lease'>
+  readonly #advance: typeof advance
   #inside: IssuerProcess | null = null
   #decision: Decision | null = null
 
-  constructor(name: string, parts: IssuerParts) {
+  constructor(name: string, parts: IssuerParts, sabotage: Pick<Sabotage, 'decide' | 'lease'> = {}) {
     this.name = name
     this.parts = parts
+    this.#sabotage = sabotage
+    this.#advance = sabotage.decide?.(advance) ?? advance
   }
 
   get running(): boolean {
@@ -84,8 +87,10 @@ export class IssuerMachine {
     this.process = process
     this.#decision = null
     timeline.in(0, process, 'the issuer starts', () => {
-      this.#inside = new IssuerProcess(this, process)
-      this.#inside.run().catch((cause) => watching.failed(cause))
+      const inside = new IssuerProcess(this, process)
+      this.#inside = inside
+      this.#sabotage.lease?.(inside.lease)
+      inside.run().catch((cause) => watching.failed(cause))
     })
   }
 
@@ -122,7 +127,7 @@ export class IssuerMachine {
 
   decide(...given: Parameters<typeof advance>): Decision {
     try {
-      this.#decision = this.advance(...given)
+      this.#decision = this.#advance(...given)
     } catch (cause) {
       // a state that others have replaced meanwhile may be in conflict with the stream; the newest one never is
       const old = this.#isReplaced(given[0])

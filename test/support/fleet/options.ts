@@ -1,4 +1,5 @@
 /** What a run of a fleet is asked for, and what comes out of it. */
+import type { Lease } from '../../../issuer/lease/lease.ts'
 import type { advance } from '../../../src/rotation/advance.ts'
 import type { RotationPolicy } from '../../../src/rotation/state.ts'
 import type { Duration } from '../../../src/time.ts'
@@ -13,6 +14,8 @@ export interface Sabotage {
   /** Called with every machine of an agent before it starts. */
   readonly machine?: (machine: AgentMachine) => void
   readonly broker?: (broker: Broker) => void
+  /** Called with the lease of every issuer when it starts. */
+  readonly lease?: (lease: Lease) => void
 }
 
 export interface FleetOptions {
@@ -39,7 +42,7 @@ export interface FleetReport {
   readonly leaders: number
   /** Writes of the state that were refused, because another issuer had written. */
   readonly refused: number
-  /** Bundles that somebody forged, and that reached an agent. */
+  /** Bundles that somebody forged. */
   readonly forged: number
 }
 

@@ -22,7 +22,7 @@ export class People {
     this.#forger = new Forger(domain, random)
   }
 
-  /** Bundles that somebody forged, and that reached an agent. */
+  /** Bundles that somebody forged. */
   get forged(): number {
     return this.#forger.sent
   }
@@ -61,9 +61,9 @@ export class People {
     }
   }
 
-  /** Somebody who may publish to this agent plays an old bundle, or half of one, or one of his own. */
+  /** Somebody who may publish to agents plays this one an old bundle, or half of one; or all of them one of his own. */
   deceive(machine: AgentMachine): string {
-    if (this.#random.chance(0.5)) return this.#forger.forge(machine)
+    if (this.#random.chance(0.5)) return this.#forger.forge()
     const { bytes } = this.#random.pick(this.#d.broker.stream)
     const torn = this.#random.chance(0.3) ? bytes.subarray(0, this.#random.int(0, bytes.length)) : bytes
     this.#d.broker.play(machine.name, torn)

@@ -121,5 +121,6 @@ export class SignerPromises {
 
 const kidsOf = (signers: readonly SignerKey[]): string[] => signers.map(({ kid }) => kid)
 
-const payloadOf = ({ bytes, version }: StreamMessage): BundlePayload =>
+/** Of a message on the stream, parsed. */
+export const payloadOf = ({ bytes, version }: StreamMessage): BundlePayload =>
   decodeRecord(bundlePayload, Buffer.from(openEnvelope(bytes).payload).toString(), `version ${version}`)

@@ -127,7 +127,7 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
       return 'all'
     },
   ],
-  [5, 'a strange bundle is played', ({ random, agents, people }) => people.deceive(random.pick(agents))],
+  [8, 'a strange bundle is played', ({ random, agents, people }) => people.deceive(random.pick(agents))],
   [
     4,
     'sockets stay open',
