@@ -110,17 +110,17 @@ export class IssuerMachine {
     const { network, timeline } = this.parts
     const inside = this.#inside
     if (inside === null || this.process === null) return
-    if (network.isCut(this.name)) inside.statuses.miss()
+    if (network.isCut(this.name)) timeline.in(0, this.process, '', () => inside.statuses.miss())
     else timeline.in(network.delay(), this.process, '', () => inside.statuses.take(agent))
   }
 
   /** A request of an agent, as one of the queue group; never answered when this machine has just started. */
   answer(subject: string, data: Uint8Array, respond: (answer: Uint8Array) => void): void {
-    void this.#inside?.answer(subject, data, respond)
+    this.#inside?.answer(subject, data, respond).catch((cause) => this.parts.watching.failed(cause))
   }
 
   order(order: Order): void {
-    void this.#inside?.order(order)
+    this.#inside?.order(order).catch((cause) => this.parts.watching.failed(cause))
   }
 
   // ---- for the stand-ins

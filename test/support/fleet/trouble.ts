@@ -152,7 +152,7 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
   [2, 'a rollback is ordered', ({ people }) => people.order('rollback')],
   [1, 'the rotation is paused', ({ people }) => people.order('pause')],
   [2, 'the rotation is resumed', ({ people }) => people.order('resume')],
-  [2, 'an authority is tainted', ({ people }) => people.order('taint')],
+  [4, 'an authority is tainted', ({ people }) => people.order('taint')],
   [6, 'a new signer is ordered', ({ people }) => people.order('signer-rotate')],
   [1, 'a new signer is forced', ({ people }) => people.order('signer-rotate', true)],
   [2, 'the new signer is withdrawn', ({ people }) => people.order('signer-withdraw')],
