@@ -36,7 +36,7 @@ export interface PlantedFault {
 
 export const FAULTS: Readonly<Record<string, PlantedFault>> = {
   'every other agent is not waited for before the next authority signs': {
-    breaks: ['I1'],
+    breaks: ['I1', 'I2'],
     sabotage: {
       decide: seeing((seen, { phase }) =>
         phase === 'distributing' ? { ...seen, agents: seen.agents.filter((_, i) => i % 2 === 0) } : seen,
