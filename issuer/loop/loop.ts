@@ -54,7 +54,7 @@ export interface LoopOptions {
   readonly spiffeId: string
   readonly prober: Prober
   readonly census: Pick<Census, 'observe' | 'kick'>
-  readonly statuses: Statuses
+  readonly statuses: Pick<Statuses, 'get'>
   readonly lease: Lease
   readonly view: StateView
   /** Stream or buckets are gone: they are made again with the next connection. */

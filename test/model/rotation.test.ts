@@ -67,6 +67,12 @@ const ACTION: fc.Arbitrary<Action> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('taint' as const), which: fc.nat(5) }) },
   {
     weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('order signer' as const, 'order signer', 'force signer', 'withdraw signer'),
+    }),
+  },
+  {
+    weight: 2,
     arbitrary: fc.record({ kind: fc.constantFrom('cut server' as const, 'mend server', 'mend server'), who }),
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('back' as const), minutes: minutes(1, 2) }) },
@@ -170,6 +176,7 @@ test('the simulation reaches every move and every reason to wait', () => {
   assert.deepEqual([...seen.keys()].sort(), [
     'activate',
     'agents-do-not-know-root',
+    'agents-do-not-know-signer',
     'agents-do-not-trust',
     'agents-not-reissued',
     'agents-still-trust',
@@ -179,6 +186,7 @@ test('the simulation reaches every move and every reason to wait', () => {
     'distrust',
     'epoch-not-started',
     'introduce',
+    'introduce-signer',
     'not-due',
     'not-published',
     'paused',
@@ -186,10 +194,12 @@ test('the simulation reaches every move and every reason to wait', () => {
     'refresh',
     'restart',
     'retire',
+    'retire-signer',
     'rollback',
     'root-not-created',
     'servers-not-proven',
     'servers-not-reissued',
+    'signer-not-created',
     'taint',
     'tainted-still-trusted',
     'withdraw',

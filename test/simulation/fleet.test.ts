@@ -2,7 +2,7 @@
 import '../support/fleet/redirect.ts'
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
-import type { FleetReport, SimulationFailure } from '../support/fleet/fleet.ts'
+import type { FleetReport, SimulationFailure } from '../support/fleet/options.ts'
 
 const { runFleet } = await import('../support/fleet/fleet.ts')
 const { FAULTS } = await import('../support/fleet/sabotage.ts')
@@ -18,7 +18,7 @@ describe('a fleet in virtual time', () => {
     for (let seed = 1; seed <= SEEDS; seed++) reports.push(await runFleet({ seed }))
   })
 
-  it('keeps I1 to I6 after every step and comes back when all is repaired, whatever went wrong', () => {
+  it('keeps I1 to I6 and K1 after every step and comes back when all is repaired, whatever went wrong', () => {
     assert.equal(reports.length, SEEDS)
     const steps = reports.reduce((sum, report) => sum + report.steps, 0)
     assert.ok(steps > 1_000 * SEEDS, `only ${steps} steps`)
@@ -36,9 +36,18 @@ describe('a fleet in virtual time', () => {
       'rollback',
       'taint',
       'distrust',
+      'introduce-signer',
+      'retire-signer',
     ]) {
       assert.ok(seen.has(move), `${move} was not reached`)
     }
+  })
+
+  it('has leaders that lose the lease and write late, and thieves with the key of a former signer', () => {
+    const sum = (of: 'leaders' | 'refused' | 'forged') => reports.reduce((all, report) => all + report[of], 0)
+    assert.ok(sum('leaders') > 2 * SEEDS, `only ${sum('leaders')} times an issuer began to lead`)
+    assert.ok(sum('refused') > 0, 'no late write')
+    assert.ok(sum('forged') > SEEDS / 4, `only ${sum('forged')} forged bundles`)
   })
 
   it('does the same again with the same seed', async () => {

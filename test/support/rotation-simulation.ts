@@ -25,6 +25,7 @@ import { Promises } from './rotation-promises.ts'
 import { at, genesisPayload, hex, order, root, SCHEDULE } from './rotation-world.ts'
 import { isAcceptable, readBundle, type Sign, SimulatedAgent } from './simulated-agent.ts'
 import { SimulatedClients } from './simulated-clients.ts'
+import { SimulatedSigners } from './simulated-signers.ts'
 
 interface Stored {
   readonly state: RotationState
@@ -54,6 +55,7 @@ export type Action =
   | { readonly kind: 'count' | 'count not' }
   | { readonly kind: 'all work' | 'join' | 'order' | 'force' | 'order root' }
   | { readonly kind: 'withdraw' | 'rollback' | 'pause' | 'resume' }
+  | { readonly kind: 'order signer' | 'force signer' | 'withdraw signer' }
   | { readonly kind: 'taint'; readonly which: number }
   | { readonly kind: 'lose next key' | 'lose signing key' | 'lose newest root' }
 
@@ -88,6 +90,7 @@ export class Simulation {
   readonly #proofs = new Map<string, Proof>()
   readonly #promises = new Promises((authority) => this.#rootOf.get(authority)?.certificate ?? '')
   readonly #clients = new SimulatedClients()
+  readonly #signers: SimulatedSigners
 
   constructor(policy: RotationPolicy = {}) {
     this.#policy = policy
@@ -95,6 +98,7 @@ export class Simulation {
     const payload = encodePayload(genesisPayload(100, SCHEDULE, first))
     this.#stored = { state: bootstrap({ domain: 'prod', payload, fence: 0 }, this.#now), revision: 1 }
     this.#stream.push(payload)
+    this.#signers = new SimulatedSigners(readBundle(payload))
     for (let i = 0; i < 4; i++) this.#join()
     for (const { name } of this.#agents.slice(0, 2)) {
       this.#servers.push({ name: `server of ${name}`, agent: name, cut: false })
@@ -120,9 +124,14 @@ export class Simulation {
     return this.#agents.every(({ leaf, bundle }) => leaf.epoch === active && bundle.version === version)
   }
 
-  /** Nobody is passed over any more, and the signer is the one of the present epoch or a later one. */
+  /** Nobody is passed over any more, no change of the signer is under way, and the signer is the one of the present epoch or a later one. */
   get caughtUp(): boolean {
-    return this.#promises.passedOver.size === 0 && this.state.active >= epochAt(SCHEDULE, this.#now)
+    const { signer } = this.state
+    return (
+      signer === null &&
+      this.#promises.passedOver.size === 0 &&
+      this.state.active >= epochAt(SCHEDULE, this.#now)
+    )
   }
 
   run(action: Action): void {
@@ -205,6 +214,13 @@ export class Simulation {
         break
       case 'order root':
         this.#order('root-rotate')
+        break
+      case 'order signer':
+      case 'force signer':
+        this.#order('signer-rotate', { force: action.kind === 'force signer' })
+        break
+      case 'withdraw signer':
+        this.#order('signer-withdraw')
         break
       case 'withdraw':
       case 'rollback':
@@ -311,6 +327,7 @@ export class Simulation {
       published: this.#stream.length,
       held: [...this.#keys.values()],
       roots: [...this.#roots.values()],
+      signers: this.#signers.observe(readBundle(this.state.payload)),
       signedBy: Object.fromEntries([...this.#rootOf].map(([sha256, { sha256: by }]) => [sha256, by])),
       agents: this.#agents.map(({ name }) => ({ name, status: this.#statuses.get(name) ?? null })),
       servers: this.#servers.map(({ name, agent }) => ({
@@ -343,6 +360,7 @@ export class Simulation {
     if (decision.kind === 'move') {
       if (read.revision !== this.#stored.revision) return // refused by compare-and-set
       this.#promises.checkMove(this.state, decision, this.#agents, this.#latest)
+      this.#signers.checkMove(decision.move, this.state, decision.to, this.#agents)
       if (look.connections !== undefined)
         this.#clients.checkDropped([this.state, decision.to], look.connections, this.#policy, this.#latest)
       this.#store(decision.to)
@@ -363,6 +381,11 @@ export class Simulation {
         assert.equal(there ?? acting.payload, acting.payload, 'I4: one version, one content')
         if (there !== undefined) break
         assert.equal(this.#stream.length, effect.version - 1, 'I4: no version is left out of the stream')
+        this.#signers.checkPublished(
+          readBundle(this.#stream.at(-1) ?? ''),
+          readBundle(acting.payload),
+          this.#agents,
+        )
         this.#stream.push(acting.payload)
         break
       }
@@ -386,6 +409,12 @@ export class Simulation {
         this.#roots.delete(effect.number)
         break
       }
+      case 'create-signer':
+        this.#signers.create(effect)
+        break
+      case 'delete-signer':
+        this.#signers.delete(effect.number, readBundle(this.state.payload))
+        break
       case 'delete-authority': {
         const trusted = readBundle(this.state.payload).authorities.some(({ epoch }) => epoch === effect.epoch)
         assert.ok(!trusted, `I6: the key of epoch ${effect.epoch} is deleted, and the bundle has it`)

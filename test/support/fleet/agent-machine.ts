@@ -16,6 +16,7 @@ import type { Random } from '../random.ts'
 import type { Broker, Delivery } from './broker.ts'
 import { type Answering, Connection } from './connection.ts'
 import { Disk } from './disk.ts'
+import { handshake } from './handshake.ts'
 import { type Leaf, readLeaf, trustedIn } from './leaf.ts'
 import type { Network } from './network.ts'
 import { currentProcess, never, SimulatedProcess, type Timeline } from './timeline.ts'
@@ -203,26 +204,8 @@ export class AgentMachine {
   }
 
   /** What a handshake with the server at `address` shows to who holds this material. */
-  async probe(address: string, material: { readonly ca: string; readonly certificate: string }) {
-    const { network, servers, timeline } = this.#p
-    const process = currentProcess()
-    const server = servers().find(({ name }) => address.startsWith(`${name}:`))
-    return await network.askLater<{ accepted: boolean; trusted: boolean; untrusted: string | null }>(
-      process,
-      `probe of ${address}`,
-      3_000,
-      (answer) => {
-        // nobody answers for a machine without power, or that is cut off
-        if (server?.loaded == null || network.isCut(server.name)) return
-        const shown = readLeaf(material.certificate)
-        const served = readLeaf(server.loaded.certificate)
-        answer({
-          accepted: server.trusts(shown.issuer) && shown.notAfter > timeline.now,
-          trusted: trustedIn(material.ca).has(served.issuer) && served.notAfter > timeline.now,
-          untrusted: 'not by the authorities of the staged trust file',
-        })
-      },
-    )
+  probe(address: string, material: { readonly ca: string; readonly certificate: string }) {
+    return handshake({ ...this.#p, servers: this.#p.servers() }, address, material)
   }
 
   #gone(): void {

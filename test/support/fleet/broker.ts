@@ -4,7 +4,7 @@
  * the leader of a stream makes it.
  */
 import { RotorError } from '../../../src/errors.ts'
-import type { Duration } from '../../../src/time.ts'
+import type { Duration, Instant } from '../../../src/time.ts'
 import type { Network } from './network.ts'
 import type { SimulatedProcess, Timeline } from './timeline.ts'
 
@@ -17,6 +17,14 @@ export interface StreamMessage {
 export interface StoredRecord {
   readonly text: string
   readonly revision: number
+  /** By the clock of the servers. */
+  readonly created: Instant
+}
+
+interface Watcher {
+  readonly key: string
+  readonly process: SimulatedProcess
+  readonly changed: (revision: number) => void
 }
 
 /** A message as an agent gets it; `JsMsg` as far as the agent uses it. */
@@ -39,9 +47,11 @@ interface Consumer {
 }
 
 const ACK_WAIT: Duration = 6_000
+/** Of the rotation state among the records. */
+export const STATE_KEY = 'rotation'
 
 export class Broker {
-  /** Writes over anything; for sabotage. */
+  /** The state is written over anything; for sabotage. */
   careless = false
   readonly stream: StreamMessage[] = []
   readonly statuses = new Map<string, { readonly status: Uint8Array; readonly revision: number }>()
@@ -51,6 +61,7 @@ export class Broker {
   readonly #timeline: Timeline
   readonly #network: Network
   #revision = 0
+  #watchers: Watcher[] = []
   /** Called when a status was stored, on the servers. */
   onStatus: (agent: string) => void = () => {}
 
@@ -66,11 +77,20 @@ export class Broker {
   /** Throws ERR_STATE_CONFLICT when somebody wrote since `revision` (0: it must not be there). */
   write(key: string, text: string, revision: number): number {
     const there = this.#records.get(key)?.revision ?? 0
-    if (there !== revision && !this.careless)
+    if (there !== revision && !(this.careless && key === STATE_KEY))
       throw new RotorError('ERR_STATE_CONFLICT', `${key}: revision ${there}, not ${revision}`)
-    this.#revision += 1
-    this.#records.set(key, { text, revision: this.#revision })
-    return this.#revision
+    const written = ++this.#revision
+    this.#records.set(key, { text, revision: written, created: this.#timeline.now })
+    this.#watchers = this.#watchers.filter(({ process }) => process.alive)
+    for (const { key: watched, process, changed } of this.#watchers) {
+      if (watched === key) this.#network.send(process.machine.name, process, '', () => changed(written))
+    }
+    return written
+  }
+
+  /** Tells this process of each revision of a record, until it ends. */
+  watch(key: string, process: SimulatedProcess, changed: (revision: number) => void): void {
+    this.#watchers.push({ key, process, changed })
   }
 
   /** Throws ERR_STATE_CONFLICT when another message follows the sequence. The same id again is the same message. */

@@ -1,8 +1,8 @@
 /**
- * The CA keys of the domain: one encrypted store that all issuers read and write. The certificates are real, because
- * the agents' rules look at them; they are made once for all runs of a process.
+ * The keys of the domain: one encrypted store that all issuers read and write. The certificates are real, because the
+ * agents' rules look at them; they are made once for all runs of a process. Signers and kept bundles are files in it.
  */
-import { generateSigner, type Signer } from '../../../src/bundle/envelope.ts'
+import { generateSigner, type Signer, signerToPem } from '../../../src/bundle/envelope.ts'
 import type { HeldAuthority, HeldRoot } from '../../../src/rotation/state.ts'
 import type { Epoch } from '../../../src/schedule.ts'
 import type { Duration, Instant } from '../../../src/time.ts'
@@ -11,6 +11,8 @@ import { issueAuthority, issueRoot, type KeyedCertificate } from '../../../src/t
 import { generateKeyPair } from '../../../src/trust/keys.ts'
 
 export const DOMAIN = 'prod'
+export const KEYS_DIR = '/keys'
+export const HISTORY_DIR = `${KEYS_DIR}/bundles`
 const YEAR: Duration = 365 * 86_400_000
 
 interface Roots {
@@ -30,7 +32,12 @@ const made = new Map<string, Promise<Certificate>>()
 
 export class KeyStore {
   readonly root: KeyedCertificate
+  /** That of the founding. */
   readonly signer: Signer
+  /** Path to content; each appears whole. */
+  readonly files = new Map<string, string>()
+  /** Signers that were removed from it, as somebody may have kept them. */
+  readonly retired: Signer[] = []
   /** Rounds the start of a certificate down, so that runs share certificates. */
   readonly #grid: Duration
   readonly #held = new Map<Epoch, HeldAuthority>()
@@ -40,6 +47,7 @@ export class KeyStore {
     this.root = root
     this.signer = signer
     this.#grid = grid
+    this.files.set(`${KEYS_DIR}/signer.key`, signerToPem(signer))
   }
 
   static async open(now: Instant, grid: Duration): Promise<KeyStore> {

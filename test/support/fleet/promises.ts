@@ -9,19 +9,37 @@ import { formatInstant, type Instant } from '../../../src/time.ts'
 import { type PromisedNode, Promises } from '../rotation-promises.ts'
 import type { AgentMachine, Watching } from './agent-machine.ts'
 import type { Broker } from './broker.ts'
-import type { WatchingIssuer } from './issuer-machine.ts'
+import type { IssuerMachine, WatchingIssuer } from './issuer-machine.ts'
+import type { KeyStore } from './key-store.ts'
 import { type Leaf, readLeaf } from './leaf.ts'
 import { openEnvelope } from './remembered/envelope.ts'
+import { SignerPromises } from './signer-promises.ts'
+import type { Timeline } from './timeline.ts'
+
+export interface FleetParts {
+  readonly schedule: Schedule
+  readonly keys: KeyStore
+  readonly agents: readonly AgentMachine[]
+  readonly issuers: readonly IssuerMachine[]
+  readonly broker: Broker
+  readonly timeline: Timeline
+}
 
 export class FleetPromises implements Watching, WatchingIssuer {
   /** How often each move was made and each reason to wait was given. */
   readonly seen = new Map<string, number>()
   /** How often a promise was asked for. */
   asked = 0
+  /** Writes of the state that were refused. */
+  refused = 0
   readonly #rotation: Promises
+  readonly #signers: SignerPromises
   readonly #agents: readonly AgentMachine[]
+  readonly #issuers: readonly IssuerMachine[]
   readonly #broker: Broker
-  readonly #latest: () => Instant
+  readonly #timeline: Timeline
+  /** The latest time that any issuer ever read from its clock: what ended stays ended. */
+  #latest: Instant
   readonly #changed = new Set<AgentMachine>()
   /** Leaves that are shown to others, as they were when their machine was looked at. */
   readonly #shown = new Map<AgentMachine, readonly Leaf[]>()
@@ -29,21 +47,18 @@ export class FleetPromises implements Watching, WatchingIssuer {
   readonly #accepted = new Map<AgentMachine, number>()
   readonly #payloads = new Map<number, string>()
   #state: RotationState | null = null
+  #revision = 0
   #published = 0
   #failure: { readonly error: unknown } | null = null
 
-  /** `root`: PEM of the root of every authority. `latest`: the latest time that any issuer ever read from its clock. What ended stays ended. */
-  constructor(
-    schedule: Schedule,
-    root: string,
-    agents: readonly AgentMachine[],
-    broker: Broker,
-    latest: () => Instant,
-  ) {
-    this.#rotation = new Promises(() => root, schedule)
+  constructor({ schedule, keys, agents, issuers, broker, timeline }: FleetParts) {
+    this.#rotation = new Promises(() => keys.root.certificate.pem, schedule)
+    this.#signers = new SignerPromises(agents, broker, keys)
     this.#agents = agents
+    this.#issuers = issuers
     this.#broker = broker
-    this.#latest = latest
+    this.#timeline = timeline
+    this.#latest = timeline.now
   }
 
   /** The newest state that was written. */
@@ -59,17 +74,26 @@ export class FleetPromises implements Watching, WatchingIssuer {
     return false
   }
 
-  /** Throws the first promise that was broken. To be called after every step. */
-  check(): void {
+  /** Throws the first promise that was broken. To be called after every step; a new bundle takes some work. */
+  check(): Promise<void> | null {
+    for (const { clock } of this.#issuers) this.#latest = Math.max(this.#latest, clock.now())
+    this.#latest = Math.max(this.#latest, this.#timeline.now)
     if (this.#failure !== null) throw this.#failure.error
-    this.#checkStream()
+    this.#checkLeaders()
     for (const machine of this.#changed) {
       this.asked += 1
       this.#shown.set(machine, machine.leaves())
       this.#checkDisk(machine)
       this.#checkTrust(machine)
+      this.#signers.checkAccepted(machine)
     }
     this.#changed.clear()
+    return this.#published === this.#broker.stream.length ? null : this.#checkStream()
+  }
+
+  /** At the end of a run. */
+  checkHistory(): Promise<void> {
+    return this.#signers.checkHistory(this.#latest)
   }
 
   // ---- what happened
@@ -91,17 +115,29 @@ export class FleetPromises implements Watching, WatchingIssuer {
     this.seen.set(what, (this.seen.get(what) ?? 0) + 1)
   }
 
-  committed(from: RotationState | null, to: RotationState, decision: Decision | null): void {
+  committed(from: number, revision: number, to: RotationState, decision: Decision | null): void {
     this.#guard(() => {
-      assert.deepEqual(from, this.#state, 'I6: a state was written over one that its writer had not read')
-      if (from !== null && decision?.kind === 'move') {
-        this.#rotation.checkMove(from, decision, this.#agents.map(promised), this.#latest())
+      assert.equal(from, this.#revision, 'I6: a state was written over one that its writer had not read')
+      const before = this.#state
+      assert.ok(to.fence >= (before?.fence ?? 0), `I6: the leader ${to.fence} wrote after ${before?.fence}`)
+      if (before !== null && decision?.kind === 'move') {
+        this.#rotation.checkMove(before, decision, this.#agents.map(promised), this.#latest)
+        this.#signers.checkMove(decision.move, before, to)
       }
       const known = this.#payloads.get(to.version)
       assert.equal(known ?? to.payload, to.payload, `I4: version ${to.version} has two contents`)
       this.#payloads.set(to.version, to.payload)
       this.#state = to
+      this.#revision = revision
     })
+  }
+
+  conflict(): void {
+    this.refused += 1
+  }
+
+  deletingSigner(kid: string): void {
+    this.#guard(() => this.#signers.checkDeleted(kid, this.#state))
   }
 
   deleting(epoch: Epoch): void {
@@ -122,14 +158,22 @@ export class FleetPromises implements Watching, WatchingIssuer {
 
   // ---- the promises
 
+  /** Nobody else can lead while one is certain that it does. */
+  #checkLeaders(): void {
+    const leaders = this.#issuers.filter(({ leads }) => leads).map(({ name }) => name)
+    assert.ok(leaders.length <= 1, `I6: ${leaders.join(' and ')} are certain to lead`)
+  }
+
   /** I4: one version after the other, and each is the content of a state that was written. */
-  #checkStream(): void {
+  async #checkStream(): Promise<void> {
     const { stream } = this.#broker
     for (const message of stream.slice(this.#published)) {
+      const before = stream[this.#published - 1] ?? null
       this.#published += 1
       assert.equal(message.version, this.#published, 'I4: the versions of the stream rise by one')
       const payload = Buffer.from(openEnvelope(message.bytes).payload).toString()
       assert.equal(payload, this.#payloads.get(message.version), 'I6: only what was committed is published')
+      await this.#signers.checkPublished(before, message)
     }
   }
 
@@ -149,7 +193,7 @@ export class FleetPromises implements Watching, WatchingIssuer {
 
   /** I1, and what I2 protects: a valid leaf that is shown is trusted by everybody who was not left behind. */
   #checkTrust(machine: AgentMachine): void {
-    const latest = this.#latest()
+    const latest = this.#latest
     for (const leaf of this.#shown.get(machine) ?? []) {
       if (leaf.notAfter <= latest) continue
       for (const verifier of this.#agents) this.#assertTrusts(verifier, machine, leaf)

@@ -17,6 +17,7 @@ redirect(
       '../trust/chain.ts': 'remembered/chain.ts',
     },
     'src/bundle/payload.ts': { '../trust/certificate.ts': 'remembered/certificate.ts' },
+    'src/bundle/succession.ts': { './envelope.ts': 'remembered/envelope.ts' },
     'src/rotation/payloads.ts': { '../wire/record.ts': 'remembered/record.ts' },
     'agent/acceptance.ts': { '../src/bundle/envelope.ts': 'remembered/envelope.ts' },
     'agent/agent.ts': {
@@ -33,6 +34,64 @@ redirect(
       '../src/trust/keys.ts': 'stand-ins/keys.ts',
       '../src/trust/proof.ts': 'stand-ins/keys.ts',
     },
+    'issuer/history/files.ts': {
+      'node:fs/promises': 'stand-ins/key-files.ts',
+      '../../src/identity/durable.ts': 'stand-ins/key-files.ts',
+    },
+    'issuer/lease/lease.ts': {
+      '@nats-io/jetstream': 'stand-ins/jetstream.ts',
+      '@nats-io/kv': 'stand-ins/kv.ts',
+      '../watch-key.ts': 'stand-ins/watch-key.ts',
+    },
+    'issuer/loop/effects.ts': {
+      '../../src/bundle/envelope.ts': 'remembered/envelope.ts',
+      '../../src/trust/certificate.ts': 'remembered/certificate.ts',
+      '../../src/trust/chain.ts': 'remembered/chain.ts',
+      '../../src/wire/record.ts': 'remembered/record.ts',
+      '../store.ts': 'stand-ins/store.ts',
+    },
+    'issuer/loop/fenced.ts': { '../store.ts': 'stand-ins/store.ts' },
+    'issuer/loop/loop.ts': {
+      '../../src/errors.ts': 'stand-ins/issuer-errors.ts',
+      '../../src/rotation/advance.ts': 'stand-ins/advance.ts',
+      '../../src/wire/record.ts': 'remembered/record.ts',
+      '../store.ts': 'stand-ins/store.ts',
+      './rehearsal.ts': 'stand-ins/loop-extras.ts',
+      './report.ts': 'stand-ins/loop-extras.ts',
+    },
+    'issuer/loop/roots.ts': {
+      '../../src/trust/certificate.ts': 'remembered/certificate.ts',
+      '../../src/trust/chain.ts': 'remembered/chain.ts',
+    },
+    'issuer/orders.ts': {
+      '../src/errors.ts': 'stand-ins/issuer-errors.ts',
+      './store.ts': 'stand-ins/store.ts',
+    },
+    'issuer/own.ts': {
+      '../src/bundle/envelope.ts': 'remembered/envelope.ts',
+      '../src/wire/record.ts': 'remembered/record.ts',
+    },
+    'issuer/prober.ts': {
+      '../src/probe/probe.ts': 'stand-ins/issuer-probe.ts',
+      '../src/trust/certificate.ts': 'remembered/certificate.ts',
+      '../src/trust/chain.ts': 'stand-ins/issuer-probe.ts',
+      '../src/trust/csr.ts': 'stand-ins/keys.ts',
+      '../src/trust/keys.ts': 'stand-ins/keys.ts',
+    },
+    'issuer/signers.ts': {
+      'node:fs/promises': 'stand-ins/key-files.ts',
+      '../src/bundle/envelope.ts': 'remembered/envelope.ts',
+      '../src/identity/durable.ts': 'stand-ins/key-files.ts',
+    },
+    'issuer/turns.ts': {
+      '@nats-io/jetstream': 'stand-ins/jetstream.ts',
+      '@nats-io/kv': 'stand-ins/kv.ts',
+    },
+    'test/support/fleet/issuer-process.ts': {
+      '../../../issuer/store.ts': 'stand-ins/store.ts',
+      '../../../issuer/watch-key.ts': 'stand-ins/watch-key.ts',
+    },
+    'issuer/view.ts': { '../src/wire/record.ts': 'remembered/record.ts' },
   },
   import.meta.url,
 )

@@ -1,8 +1,12 @@
 /** Deliberate faults in the decisions, each one that a real system had: a simulation that can not find them proves nothing. */
+import { Lease } from '../../../issuer/lease/lease.ts'
+import { encodePayload, payloadDigest } from '../../../src/bundle/payload.ts'
+import type { AcceptedState } from '../../../src/identity/state.ts'
 import type { advance } from '../../../src/rotation/advance.ts'
 import type { Decision, Observations, RotationState } from '../../../src/rotation/state.ts'
+import type { BundlePayload } from '../../../src/wire/bundle.ts'
 import type { AgentStatus } from '../../../src/wire/status.ts'
-import type { Sabotage } from './fleet.ts'
+import type { Sabotage } from './options.ts'
 
 type Decide = typeof advance
 type Seen = Observations['agents']
@@ -32,7 +36,7 @@ export interface PlantedFault {
 
 export const FAULTS: Readonly<Record<string, PlantedFault>> = {
   'every other agent is not waited for before the next authority signs': {
-    breaks: ['I1'],
+    breaks: ['I1', 'I2'],
     sabotage: {
       decide: seeing((seen, { phase }) =>
         phase === 'distributing' ? { ...seen, agents: seen.agents.filter((_, i) => i % 2 === 0) } : seen,
@@ -56,7 +60,7 @@ export const FAULTS: Readonly<Record<string, PlantedFault>> = {
     },
   },
   'an agent believes its target without a look at it': {
-    breaks: ['I1'],
+    breaks: ['I1', 'I2'],
     sabotage: {
       machine: (machine) => {
         machine.credulous = true
@@ -129,11 +133,74 @@ export const FAULTS: Readonly<Record<string, PlantedFault>> = {
         ),
     },
   },
-  'a state is written over one that its writer has not read': {
+  'an issuer writes its state without the revision it has read': {
     breaks: ['I4', 'I6'],
     sabotage: {
       broker: (broker) => {
         broker.careless = true
+      },
+    },
+  },
+  'an issuer does not look whether it still leads': {
+    breaks: ['I6'],
+    sabotage: {
+      lease: (lease) => {
+        let last: number | null = null
+        const real = Object.getOwnPropertyDescriptor(Lease.prototype, 'fence')?.get
+        Object.defineProperty(lease, 'fence', { get: () => (last = real?.call(lease) ?? last) })
+      },
+    },
+  },
+  'the new signer signs alone before anybody was told of it': {
+    breaks: ['K1'],
+    sabotage: {
+      decide: answering((decision) => {
+        if (decision.kind !== 'move' || decision.move !== 'introduce-signer') return decision
+        const { succession: _, signers, ...bundle }: BundlePayload = JSON.parse(decision.to.payload)
+        const payload = encodePayload({ ...bundle, signers: signers.slice(0, 1) })
+        return {
+          ...decision,
+          to: { ...decision.to, payload, digest: payloadDigest(payload), signer: null },
+        }
+      }),
+    },
+  },
+  'the old signer leaves before everybody knows the new one': {
+    breaks: ['K1'],
+    sabotage: {
+      // so that there is somebody who does not
+      machine: ({ name, disk }) => {
+        disk.full = name === 's1'
+      },
+      decide: seeing((seen, { phase, signer, version, digest }) =>
+        phase === 'steady' && signer?.introduced != null
+          ? { ...seen, agents: reporting(seen.agents, (status) => ({ ...status, version, digest })) }
+          : seen,
+      ),
+    },
+  },
+  'bundles do not carry the word of the old signer for the new one': {
+    breaks: ['K1'],
+    sabotage: {
+      decide: answering((decision) => {
+        if (decision.kind !== 'move' || decision.move !== 'retire-signer') return decision
+        const { succession: _, ...bundle }: BundlePayload = JSON.parse(decision.to.payload)
+        const payload = encodePayload(bundle)
+        return { ...decision, to: { ...decision.to, payload, digest: payloadDigest(payload) } }
+      }),
+    },
+  },
+  'an agent forgets the new signer when it starts again': {
+    breaks: ['K1'],
+    sabotage: {
+      machine: ({ disk }) => {
+        let first: AcceptedState['signers'] | null = null
+        const read = disk.readState.bind(disk)
+        disk.readState = async () => {
+          const state = await read()
+          first ??= state?.signers ?? null
+          return state === null || first === null ? state : { ...state, signers: first }
+        }
       },
     },
   },

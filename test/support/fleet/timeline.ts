@@ -120,8 +120,8 @@ export class Timeline {
     if (this.#told.length > TOLD) this.#told.shift()
   }
 
-  /** Runs events until `end`, calling `after` when each is over. */
-  async run(end: Instant, after: () => void): Promise<void> {
+  /** Runs events until `end`, calling `after` when each is over; time stands still while that works. */
+  async run(end: Instant, after: () => Promise<void> | null): Promise<void> {
     for (let event = this.#heap[0]; event !== undefined && event.at <= end; event = this.#heap[0]) {
       this.#pop()
       const { process } = event
@@ -140,7 +140,8 @@ export class Timeline {
         do await turnOfLoop()
         while (busy > 0)
       }
-      after()
+      const work = after()
+      if (work !== null) await work
     }
     this.now = Math.max(this.now, end)
   }

@@ -1,28 +1,14 @@
 /** What goes wrong in a fleet, at random moments, until it is told to stop. */
-import type { Epoch } from '../../../src/schedule.ts'
 import type { Duration, Instant } from '../../../src/time.ts'
-import type { Order } from '../../../src/wire/requests.ts'
 import type { Random } from '../random.ts'
 import type { AgentMachine } from './agent-machine.ts'
+import { type Domain, FIRST_EPOCH } from './founding.ts'
 import type { IssuerMachine } from './issuer-machine.ts'
-import type { KeyStore } from './key-store.ts'
-import type { Network } from './network.ts'
-import type { Timeline } from './timeline.ts'
+import type { People } from './people.ts'
 
-export interface TroubleParts {
-  readonly timeline: Timeline
+export interface TroubleParts extends Domain {
+  readonly people: People
   readonly random: Random
-  readonly network: Network
-  readonly keys: KeyStore
-  readonly agents: readonly AgentMachine[]
-  readonly issuers: readonly IssuerMachine[]
-  readonly lead: Duration
-  readonly epochDuration: Duration
-  /** To one of the issuers; says which. */
-  readonly order: (kind: Order['kind'], force?: boolean) => string
-  readonly restartServers: () => void
-  readonly replay: (agent: AgentMachine) => void
-  readonly signer: () => { readonly active: Epoch; readonly next: Epoch | null }
 }
 
 /** Does it, and says to whom. */
@@ -56,15 +42,15 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
   [
     8,
     'an agent is stopped',
-    ({ random, agents, timeline, epochDuration }) =>
-      freeze(random.pick(agents), timeline.now + random.int(500, epochDuration)),
+    ({ random, agents, timeline, schedule }) =>
+      freeze(random.pick(agents), timeline.now + random.int(500, schedule.epochDuration)),
   ],
   [
     8,
     'a machine is cut off',
-    ({ random, agents, issuers, network, timeline, epochDuration }) => {
+    ({ random, agents, issuers, network, timeline, schedule }) => {
       const { name } = random.pick([...agents, ...issuers])
-      network.cut(name, timeline.now + random.int(500, epochDuration))
+      network.cut(name, timeline.now + random.int(500, schedule.epochDuration))
       return name
     },
   ],
@@ -74,7 +60,7 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
     (p) => {
       const { name, disk } = p.random.pick(p.agents)
       disk.full = true
-      p.timeline.in(p.random.int(1_000, p.epochDuration / 2), null, `room again on ${name}`, () => {
+      p.timeline.in(p.random.int(1_000, p.schedule.epochDuration / 2), null, `room again on ${name}`, () => {
         disk.full = false
       })
       return name
@@ -87,10 +73,15 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
       const machine = p.random.pick(p.agents)
       if (p.random.chance(0.5)) machine.refuses = true
       else machine.deaf = true
-      p.timeline.in(p.random.int(1_000, p.epochDuration), null, `${machine.name} takes them again`, () => {
-        machine.refuses = false
-        machine.deaf = false
-      })
+      p.timeline.in(
+        p.random.int(1_000, p.schedule.epochDuration),
+        null,
+        `${machine.name} takes them again`,
+        () => {
+          machine.refuses = false
+          machine.deaf = false
+        },
+      )
       return `${machine.name} ${machine.deaf ? 'says it does' : 'refuses them'}`
     },
   ],
@@ -100,7 +91,7 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
     (p) => {
       const machine = p.random.pick(p.agents)
       // now and then by more than the lead: such a node is held for, or passed over
-      machine.clockOffset = offset(p, p.random.chance(0.15) ? 3 * p.lead : p.lead / 3)
+      machine.clockOffset = offset(p, p.random.chance(0.15) ? 3 * p.schedule.lead : p.schedule.lead / 3)
       return `${machine.name} by ${machine.clockOffset} ms`
     },
   ],
@@ -109,7 +100,7 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
     'the clock of an issuer jumps',
     (p) => {
       const issuer = p.random.pick(p.issuers)
-      issuer.clockOffset = offset(p, p.lead / 4)
+      issuer.clockOffset = offset(p, p.schedule.lead / 4)
       return `${issuer.name} by ${issuer.clockOffset} ms`
     },
   ],
@@ -125,26 +116,18 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
   [
     6,
     'an issuer is stopped',
-    ({ random, issuers, timeline, epochDuration }) =>
-      freeze(random.pick(issuers), timeline.now + random.int(500, 1.2 * epochDuration)),
+    ({ random, issuers, timeline, schedule }) =>
+      freeze(random.pick(issuers), timeline.now + random.int(500, 1.2 * schedule.epochDuration)),
   ],
   [
     3,
     'the servers restart',
-    ({ restartServers }) => {
-      restartServers()
+    ({ people }) => {
+      people.restartServers()
       return 'all'
     },
   ],
-  [
-    5,
-    'an old bundle is played again',
-    ({ random, agents, replay }) => {
-      const machine = random.pick(agents)
-      replay(machine)
-      return machine.name
-    },
-  ],
+  [8, 'a strange bundle is played', ({ random, agents, people }) => people.deceive(random.pick(agents))],
   [
     4,
     'sockets stay open',
@@ -163,18 +146,22 @@ const FAULTS: readonly (readonly [weight: number, name: string, fault: Fault])[]
       return machine.name
     },
   ],
-  [3, 'a rotation is ordered', ({ order }) => order('rotate')],
-  [1, 'a rotation is forced', ({ order }) => order('rotate', true)],
-  [2, 'a withdrawal is ordered', ({ order }) => order('withdraw')],
-  [2, 'a rollback is ordered', ({ order }) => order('rollback')],
-  [1, 'the rotation is paused', ({ order }) => order('pause')],
-  [2, 'the rotation is resumed', ({ order }) => order('resume')],
-  [2, 'an authority is tainted', ({ order }) => order('taint')],
+  [3, 'a rotation is ordered', ({ people }) => people.order('rotate')],
+  [1, 'a rotation is forced', ({ people }) => people.order('rotate', true)],
+  [2, 'a withdrawal is ordered', ({ people }) => people.order('withdraw')],
+  [2, 'a rollback is ordered', ({ people }) => people.order('rollback')],
+  [1, 'the rotation is paused', ({ people }) => people.order('pause')],
+  [2, 'the rotation is resumed', ({ people }) => people.order('resume')],
+  [4, 'an authority is tainted', ({ people }) => people.order('taint')],
+  [6, 'a new signer is ordered', ({ people }) => people.order('signer-rotate')],
+  [1, 'a new signer is forced', ({ people }) => people.order('signer-rotate', true)],
+  [2, 'the new signer is withdrawn', ({ people }) => people.order('signer-withdraw')],
   [
     1,
     'a key is lost',
-    ({ random, keys, signer }) => {
-      const { active, next } = signer()
+    ({ random, keys, promises: { state } }) => {
+      const active = state?.active ?? FIRST_EPOCH
+      const next = state?.phase === 'distributing' ? state.next : null
       const epoch = next !== null && random.chance(0.6) ? next : active
       keys.lose(epoch)
       return `of epoch ${epoch}`

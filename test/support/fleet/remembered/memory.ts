@@ -9,7 +9,7 @@ type Answer<R> = { readonly value: R } | { readonly thrown: unknown }
  */
 export function remembered<A extends readonly unknown[], R>(
   work: (...given: A) => R,
-  keyOf: (...given: A) => readonly [text: string, rest?: string],
+  keyOf: (...given: A) => readonly [text: string, rest?: string | undefined],
 ): (...given: A) => R {
   const known = new Map<string, Map<string, Answer<R>>>()
   return (...given) => {

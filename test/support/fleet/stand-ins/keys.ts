@@ -9,6 +9,7 @@ export const generateKeyPair = async () => {
 export const privateKeyToPem = (key: string): string => key
 export const privateKeyFromPem = (text: string): string => text
 export const makeCsr = async ({ publicKey }: { readonly publicKey: string }): Promise<string> => publicKey
+export const parseCsr = async (text: string): Promise<string> => text
 export const parseCertificates = (text: string): readonly string[] => [text]
 
 /** What a signing request of the simulation looks like. */
