@@ -10,21 +10,21 @@ import { applyOrder } from '../../src/rotation/orders.ts'
 import {
   type Decision,
   type Effect,
-  type HeldAuthority,
-  type HeldRoot,
   type Observations,
   type RotationPolicy,
   type RotationState,
   rotationState,
 } from '../../src/rotation/state.ts'
-import { type Epoch, epochAt, leafLifetime } from '../../src/schedule.ts'
+import { epochAt, leafLifetime } from '../../src/schedule.ts'
 import type { Instant } from '../../src/time.ts'
 import type { Order } from '../../src/wire/requests.ts'
 import type { AgentStatus } from '../../src/wire/status.ts'
 import { Promises } from './rotation-promises.ts'
-import { at, genesisPayload, hex, order, root, SCHEDULE } from './rotation-world.ts'
+import { at, genesisPayload, order, root, SCHEDULE } from './rotation-world.ts'
 import { isAcceptable, readBundle, type Sign, SimulatedAgent } from './simulated-agent.ts'
 import { SimulatedClients } from './simulated-clients.ts'
+import { SimulatedKeys } from './simulated-keys.ts'
+import { SimulatedServers } from './simulated-servers.ts'
 import { SimulatedSigners } from './simulated-signers.ts'
 
 interface Stored {
@@ -59,8 +59,6 @@ export type Action =
   | { readonly kind: 'taint'; readonly which: number }
   | { readonly kind: 'lose next key' | 'lose signing key' | 'lose newest root' }
 
-type Proof = NonNullable<Observations['servers'][number]['listeners'][number]['proof']>
-
 const MAX_AGENTS = 6
 const ALL_EFFECTS = Number.POSITIVE_INFINITY
 
@@ -74,35 +72,26 @@ export class Simulation {
   #memory: { readonly stored: Stored; readonly look: Observations } | null = null
   /** The first look since the state was written. */
   #oldLook: { readonly revision: number; readonly look: Observations } | null = null
-  #made = 0
   #joined = 0
   readonly #policy: RotationPolicy
-  readonly #keys = new Map<Epoch, HeldAuthority>()
-  readonly #roots = new Map<number, HeldRoot>([[1, root(1)]])
-  /** What a lost root is restored from. */
-  readonly #backup = new Map<number, HeldRoot>()
-  /** SHA-256 of an authority to the root that signed it. */
-  readonly #rootOf = new Map<string, HeldRoot>()
+  readonly #keys = new SimulatedKeys()
   readonly #stream: string[] = []
   readonly #agents: SimulatedAgent[] = []
   readonly #statuses = new Map<string, AgentStatus>()
-  readonly #servers: { readonly name: string; readonly agent: string; cut: boolean }[] = []
-  readonly #proofs = new Map<string, Proof>()
-  readonly #promises = new Promises((authority) => this.#rootOf.get(authority)?.certificate ?? '')
+  readonly #servers: SimulatedServers
+  readonly #promises = new Promises((authority) => this.#keys.rootOf(authority))
   readonly #clients = new SimulatedClients()
   readonly #signers: SimulatedSigners
 
   constructor(policy: RotationPolicy = {}) {
     this.#policy = policy
-    const first = this.#make(100, at(99), at(104), root(1))
+    const first = this.#keys.make(100, at(99), at(104), root(1))
     const payload = encodePayload(genesisPayload(100, SCHEDULE, first))
     this.#stored = { state: bootstrap({ domain: 'prod', payload, fence: 0 }, this.#now), revision: 1 }
     this.#stream.push(payload)
     this.#signers = new SimulatedSigners(readBundle(payload))
     for (let i = 0; i < 4; i++) this.#join()
-    for (const { name } of this.#agents.slice(0, 2)) {
-      this.#servers.push({ name: `server of ${name}`, agent: name, cut: false })
-    }
+    this.#servers = new SimulatedServers(this.#agents.slice(0, 2))
   }
 
   get state(): RotationState {
@@ -115,7 +104,7 @@ export class Simulation {
 
   /** Numbers of the roots in the key store. */
   get roots(): number[] {
-    return [...this.#roots.keys()]
+    return this.#keys.roots.map(({ number }) => number)
   }
 
   /** Everyone holds a leaf of the signer and the newest bundle. */
@@ -149,9 +138,9 @@ export class Simulation {
       agent.refuses = false
     }
     this.#order('resume')
-    for (const server of this.#servers) server.cut = false
+    this.#servers.heal()
     this.#clients.answering = true
-    for (const [number, lost] of this.#backup) this.#roots.set(number, lost)
+    this.#keys.heal()
     this.#memory = null
   }
 
@@ -234,25 +223,19 @@ export class Simulation {
         if (epoch !== undefined) this.#order('taint', { epoch })
         break
       }
-      case 'lose newest root': {
-        const number = this.state.newestRoot
-        const lost = this.#roots.get(number)
-        if (lost !== undefined) this.#backup.set(number, lost)
-        this.#roots.delete(number)
+      case 'lose newest root':
+        this.#keys.loseRoot(this.state.newestRoot)
         break
-      }
       case 'lose next key':
-        if (this.state.phase === 'distributing') this.#keys.delete(this.state.next)
+        if (this.state.phase === 'distributing') this.#keys.lose(this.state.next)
         break
       case 'lose signing key':
-        this.#keys.delete(this.state.active)
+        this.#keys.lose(this.state.active)
         break
       case 'cut server':
-      case 'mend server': {
-        const server = this.#servers[action.who % this.#servers.length]
-        if (server !== undefined) server.cut = action.kind === 'cut server'
+      case 'mend server':
+        this.#servers.cut(action.who, action.kind === 'cut server')
         break
-      }
       case 'dial': {
         const from = this.#agents[action.who % this.#agents.length]
         const trusted = this.#agents[0]?.trusts(from?.leaf.issuer ?? '') === true
@@ -313,7 +296,7 @@ export class Simulation {
         agent.refuses = kind === 'refuse'
         break
       case 'leave':
-        if (this.#agents.length > 3 && !this.#servers.some((server) => server.agent === agent.name)) {
+        if (this.#agents.length > 3 && !this.#servers.isOf(agent.name)) {
           this.#agents.splice(this.#agents.indexOf(agent), 1)
           this.#promises.passedOver.delete(agent.name)
         }
@@ -325,16 +308,10 @@ export class Simulation {
   #observe(): Observations {
     const look: Observations = {
       published: this.#stream.length,
-      held: [...this.#keys.values()],
-      roots: [...this.#roots.values()],
+      ...this.#keys.observe(),
       signers: this.#signers.observe(readBundle(this.state.payload)),
-      signedBy: Object.fromEntries([...this.#rootOf].map(([sha256, { sha256: by }]) => [sha256, by])),
       agents: this.#agents.map(({ name }) => ({ name, status: this.#statuses.get(name) ?? null })),
-      servers: this.#servers.map(({ name, agent }) => ({
-        name,
-        agent,
-        listeners: [{ kind: 'client', address: name, proof: this.#proofs.get(name) ?? null }],
-      })),
+      servers: this.#servers.observe(),
       connections: this.#clients.count(this.state, this.#now),
     }
     const { revision } = this.#stored
@@ -389,72 +366,29 @@ export class Simulation {
         this.#stream.push(acting.payload)
         break
       }
-      case 'create-authority': {
-        // an issuer with an old state may ask for a root that is gone: its key store refuses
-        const signer = [...this.#roots.values()].find(({ sha256 }) => sha256 === effect.root)
-        if (signer === undefined || this.#keys.has(effect.epoch)) break
-        this.#promises.checkCreation(signer.certificate, this.#agents)
-        this.#make(effect.epoch, effect.notBefore, effect.notAfter, signer)
+      case 'create-authority':
+        this.#keys.create(effect, (signer) => this.#promises.checkCreation(signer, this.#agents))
         break
-      }
       case 'create-root':
-        if (!this.#roots.has(effect.number)) {
-          this.#roots.set(effect.number, root(effect.number, `root ${effect.number}, key ${++this.#made}`))
-        }
+        this.#keys.createRoot(effect)
         break
-      case 'delete-root': {
-        const gone = this.#roots.get(effect.number)
-        const trusted = readBundle(this.state.payload).roots.includes(gone?.certificate ?? '')
-        assert.ok(!trusted, `I6: the key of root ${effect.number} is deleted, and the bundle has it`)
-        this.#roots.delete(effect.number)
+      case 'delete-root':
+        this.#keys.deleteRoot(effect, this.state)
         break
-      }
       case 'create-signer':
         this.#signers.create(effect)
         break
       case 'delete-signer':
         this.#signers.delete(effect.number, readBundle(this.state.payload))
         break
-      case 'delete-authority': {
-        const trusted = readBundle(this.state.payload).authorities.some(({ epoch }) => epoch === effect.epoch)
-        assert.ok(!trusted, `I6: the key of epoch ${effect.epoch} is deleted, and the bundle has it`)
-        assert.ok(
-          acting.tainted[effect.epoch] === undefined,
-          `S1: the key of epoch ${effect.epoch} is needed to prove that nobody takes it`,
-        )
-        this.#keys.delete(effect.epoch)
+      case 'delete-authority':
+        this.#keys.delete(effect, acting, this.state)
         break
-      }
       case 'probe-servers':
-      case 'prove-distrust':
-        this.#probe(effect.epoch, effect.servers)
-    }
-  }
-
-  #make(epoch: Epoch, notBefore: Instant, notAfter: Instant, signer: HeldRoot): HeldAuthority {
-    const name = `authority ${epoch}, key ${++this.#made}`
-    const certificate = `-----BEGIN CERTIFICATE-----\n${name}\n-----END CERTIFICATE-----\n`
-    const made = { epoch, certificate, sha256: hex(name), notBefore, notAfter }
-    this.#keys.set(epoch, made)
-    this.#rootOf.set(made.sha256, signer)
-    return made
-  }
-
-  #probe(epoch: Epoch, servers: readonly string[]): void {
-    const issuer = this.#keys.get(epoch)?.sha256 ?? ''
-    for (const { name, agent, cut } of this.#servers) {
-      if (!servers.includes(name)) continue
-      const node = this.#agents.find((one) => one.name === agent)
-      if (node === undefined || cut) {
-        this.#proofs.set(name, { at: this.#now, accepts: [], serves: null, error: 'connection refused' })
-        continue
+      case 'prove-distrust': {
+        const issuer = this.#keys.of(effect.epoch)?.sha256 ?? ''
+        this.#servers.probe(effect.epoch, issuer, effect.servers, this.#agents, this.#now)
       }
-      const before = this.#proofs.get(name)?.refuses
-      const refuses = before?.epoch === epoch ? before : { epoch, since: this.#now }
-      const answer = node.trusts(issuer)
-        ? { accepts: [epoch], error: null }
-        : { accepts: [], refuses, error: 'unknown certificate authority' }
-      this.#proofs.set(name, { at: this.#now, serves: node.leaf.epoch, ...answer })
     }
   }
 
@@ -470,7 +404,7 @@ export class Simulation {
 
   /** The signer in force signs, for a node that trusts it. */
   #sign: Sign = (bundle) => {
-    const key = this.#keys.get(this.state.active)
+    const key = this.#keys.of(this.state.active)
     if (key === undefined || this.#now >= key.notAfter) return null
     if (this.state.tainted[key.epoch] !== undefined) return null
     if (!bundle.authorities.some((authority) => authority.sha256 === key.sha256)) return null
@@ -485,7 +419,7 @@ export class Simulation {
     const leaf = this.#sign(bundle)
     if (leaf === null || !isAcceptable(bundle, this.#now)) return
     // every third one has the roots in its trust file
-    const rootOf = (authority: string) => this.#rootOf.get(authority)?.certificate ?? ''
+    const rootOf = (authority: string) => this.#keys.rootOf(authority)
     const anchor = ++this.#joined % 3 === 0 ? { rootOf } : 'authorities'
     this.#agents.push(new SimulatedAgent(`a${this.#joined}`, text, leaf, anchor))
   }
