@@ -1,6 +1,6 @@
 /** Is what JetStream has taken there, once? Numbered messages of one service on a stream with three copies, and their reader. */
 import { AckPolicy, type ConsumerMessages, jetstream, jetstreamManager } from '@nats-io/jetstream'
-import type { NatsConnection } from '@nats-io/transport-node'
+import { type NatsConnection, nanos } from '@nats-io/transport-node'
 import { connect } from '../../src/connection/connect.ts'
 import { sleep } from '../../src/time.ts'
 import { eventually } from './eventually.ts'
@@ -12,6 +12,8 @@ const READER = 'reader'
 const REPLICAS = 3
 /** Milliseconds between an answer and the next message. */
 const PAUSE = 10
+/** Milliseconds the reader waits for the server, and the server for the reader; of the client's 30 s a test has no use. */
+const ANSWER = 2_000
 const patient = { timeout: PATIENCE, interval: 100 }
 
 export interface OrdersReport {
@@ -51,9 +53,14 @@ export class Orders implements AsyncDisposable {
     try {
       const jsm = await jetstreamManager(nc, { checkAPI: false })
       await jsm.streams.add({ name: STREAM, subjects: [SUBJECT], num_replicas: REPLICAS })
-      await jsm.consumers.add(STREAM, { durable_name: READER, ack_policy: AckPolicy.Explicit })
+      await jsm.consumers.add(STREAM, {
+        durable_name: READER,
+        ack_policy: AckPolicy.Explicit,
+        // what was on its way when a server was lost is delivered again
+        ack_wait: nanos(ANSWER),
+      })
       const consumer = await jetstream(nc).consumers.get(STREAM, READER)
-      return new Orders(nc, await consumer.consume({ expires: 2_000 }))
+      return new Orders(nc, await consumer.consume({ expires: ANSWER }))
     } catch (cause) {
       await nc.close()
       throw cause
@@ -84,7 +91,7 @@ export class Orders implements AsyncDisposable {
 
   /** One after the other; each is sent until a server has taken it. */
   async #write(): Promise<void> {
-    const js = jetstream(this.#nc, { timeout: 2_000 })
+    const js = jetstream(this.#nc, { timeout: ANSWER })
     const { signal } = this.#stop
     while (!signal.aborted) {
       const msgID = String(this.taken)
