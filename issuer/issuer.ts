@@ -262,6 +262,11 @@ async function startWith(
     (signal) => census.run(link, signal),
     async (signal) => {
       while (!signal.aborted) {
+        await link.ready(signal)
+        // it may have been dialled with a leaf that was replaced before it was ready
+        await control
+          .follow(identity.current())
+          .catch((cause) => logger.debug({ err: String(cause) }, 'the control connection was not moved yet'))
         const nc = await link.ready(signal)
         await prober
           .discover(nc)
