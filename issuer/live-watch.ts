@@ -26,10 +26,12 @@ export interface LiveWatchOptions {
   readonly logger: Logger
 }
 
-/** Returns when the watch is there; the returned function ends it. Throws what JetStream answers. */
+/** Returns when the watch is there; the returned function ends it, and so does the end of the connection. Throws what JetStream answers. */
 export async function liveWatch(nc: NatsConnection, options: LiveWatchOptions): Promise<() => Promise<void>> {
   const { bucket, key = '>', logger } = options
   const stop = new AbortController()
+  // who dialled may give a connection up without a word to what runs on it
+  void nc.closed().then(() => stop.abort())
   let seen = 0
   const open = async (): Promise<() => Promise<void>> => {
     const kv = await new Kvm(jetstream(nc, { timeout: ANSWER })).open(bucket)
