@@ -11,14 +11,17 @@ import { without } from '../support/without.ts'
 
 const CHILD = fileURLToPath(new URL('../support/cut-off-child.ts', import.meta.url))
 const MACHINE =
-  'mount -t tmpfs run /run && ip netns add one && ip link add hub type bridge && ip link add to-one type veth peer name eth0 netns one'
+  'mount -t tmpfs run /run && ip netns add one && ip link add hub type bridge && ip link add to-one type veth peer name eth0 netns one && ip netns exec one true'
 
 test('one of three servers is cut off in a rotation: the others go on, it is waited for by name, and follows when it is back', {
   timeout: 240_000,
 }, async (t) => {
   const space = await privateSpace(['--net', '--mount'], MACHINE)
   if (space === null) return without(t, 'no right to make network namespaces here')
-  const running = promisify(execFile)('unshare', [...space, process.execPath, CHILD])
+  const running = promisify(execFile)('unshare', [...space, process.execPath, CHILD], {
+    timeout: 200_000,
+    killSignal: 'SIGKILL',
+  })
   dieWithUs(running.child)
   const { stdout } = await running
   t.diagnostic(stdout.trim())
