@@ -23,6 +23,8 @@ export interface LocalDomainOptions {
   readonly schedule?: Partial<Schedule>
   /** @default 3 */
   readonly servers?: number
+  /** A name for the machine of each server. @default all of them are on 127.0.0.1 */
+  readonly hosts?: readonly string[]
   readonly services?: readonly ServicePlan[]
   /** @default one, `issuer` */
   readonly issuers?: readonly string[]
@@ -74,7 +76,7 @@ export async function makeLocalDomain(options: LocalDomainOptions): Promise<Loca
   const ports = await freePorts(2 * count)
   const plans = Array.from({ length: count }, (_, i) => ({
     name: `nats-${i + 1}`,
-    host: '127.0.0.1',
+    host: options.hosts?.[i] ?? '127.0.0.1',
     clientPort: ports[i] ?? 0,
     clusterPort: ports[count + i] ?? 0,
   }))

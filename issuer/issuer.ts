@@ -24,6 +24,7 @@ import { historyOf } from './history/open.ts'
 import { openJoining } from './join/joining.ts'
 import type { JoinLimits } from './join/limits.ts'
 import { Lease } from './lease/lease.ts'
+import { liveWatch } from './live-watch.ts'
 import type { IssuerEvent } from './loop/events.ts'
 import { Loop } from './loop/loop.ts'
 import { Prober } from './prober.ts'
@@ -35,7 +36,6 @@ import { createStores, readState, STATE_KEY } from './store.ts'
 import { turnFacts } from './turn-facts.ts'
 import { Turns } from './turns.ts'
 import { StateView } from './view.ts'
-import { watchKey } from './watch-key.ts'
 
 export interface IssuerOptions {
   readonly config: IssuerConfig
@@ -242,7 +242,8 @@ async function startWith(
   await link.attach(statuses.attachment)
   await link.attach(registry.attachment)
   await link.attach(lease.attachment)
-  await link.attach((nc) => watchKey(nc, names.stateBucket, STATE_KEY, logger, () => bell.ring()))
+  const ring = () => bell.ring()
+  await link.attach((nc) => liveWatch(nc, { bucket: names.stateBucket, key: STATE_KEY, take: ring, logger }))
   for (const attachment of answers) await link.attach(attachment)
 
   /** Aborts before `stop`: the lease is given back on a connection that still works. */
@@ -261,6 +262,11 @@ async function startWith(
     (signal) => census.run(link, signal),
     async (signal) => {
       while (!signal.aborted) {
+        await link.ready(signal)
+        // it may have been dialled with a leaf that was replaced before it was ready
+        await control
+          .follow(identity.current())
+          .catch((cause) => logger.debug({ err: String(cause) }, 'the control connection was not moved yet'))
         const nc = await link.ready(signal)
         await prober
           .discover(nc)

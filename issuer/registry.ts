@@ -14,6 +14,7 @@ import type { Attachment } from '../src/nats/link.ts'
 import { MEMBER_PREFIX, type MemberRecord, memberKey, memberRecord } from '../src/wire/enrolment.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
+import { liveWatch } from './live-watch.ts'
 import { conflictOr } from './store.ts'
 
 export interface StoredMember {
@@ -100,27 +101,28 @@ export class Registry {
 
   /** Watches the records. When it returns, those that are there have been read: a removed agent stays removed. */
   readonly attachment: Attachment = async (nc) => {
-    const kv = await this.#bucket(nc)
     const known = await keysUnder(nc, this.#names.stateBucket, MEMBER_PREFIX)
-    const watch = await kv.watch({ key: `${MEMBER_PREFIX}*` })
     const first = Promise.withResolvers<void>()
     if (known.length === 0) first.resolve()
-    const reading = (async () => {
-      for await (const entry of watch) {
+    const stop = await liveWatch(nc, {
+      bucket: this.#names.stateBucket,
+      key: `${MEMBER_PREFIX}*`,
+      take: (entry) => {
         this.#take(entry)
         if (entry.isUpdate) first.resolve()
-      }
-    })()
-      .catch((cause) => this.#logger.warn({ err: String(cause) }, 'the watch on the members ended'))
-      .finally(() =>
+      },
+      ended: () =>
         first.reject(new RotorError('ERR_NATS_UNAVAILABLE', 'the watch on the members ended too soon')),
-      )
-    await first.promise
-    this.#loaded = true
-    return async () => {
-      watch.stop()
-      await reading
+      logger: this.#logger,
+    })
+    try {
+      await first.promise
+    } catch (cause) {
+      await stop()
+      throw cause
     }
+    this.#loaded = true
+    return stop
   }
 
   async #bucket(nc: NatsConnection): Promise<KV> {

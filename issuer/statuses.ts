@@ -1,12 +1,12 @@
 /** What the agents say of themselves, kept current by a watch on the status bucket. */
-import { jetstream } from '@nats-io/jetstream'
-import { Kvm, type KvWatchEntry } from '@nats-io/kv'
+import type { KvWatchEntry } from '@nats-io/kv'
 import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import type { Attachment } from '../src/nats/link.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord } from '../src/wire/record.ts'
 import { type AgentStatus, agentStatus } from '../src/wire/status.ts'
+import { liveWatch } from './live-watch.ts'
 
 export class Statuses {
   readonly #byAgent = new Map<string, { status: AgentStatus; revision: number }>()
@@ -34,17 +34,12 @@ export class Statuses {
   }
 
   /** Watches the bucket on a connection of the link. */
-  readonly attachment: Attachment = async (nc) => {
-    const kv = await new Kvm(jetstream(nc, { timeout: 5000 })).open(this.#names.statusBucket)
-    const watch = await kv.watch()
-    const reading = (async () => {
-      for await (const entry of watch) this.#take(entry)
-    })().catch((cause) => this.#logger.warn({ err: String(cause) }, 'the watch on the status bucket ended'))
-    return async () => {
-      watch.stop()
-      await reading
-    }
-  }
+  readonly attachment: Attachment = (nc) =>
+    liveWatch(nc, {
+      bucket: this.#names.statusBucket,
+      take: (entry) => this.#take(entry),
+      logger: this.#logger,
+    })
 
   /** A record that does not fit, or says another name than its key, is as if the agent had said nothing. */
   #take(entry: KvWatchEntry): void {

@@ -115,6 +115,7 @@ async function writeServer(
             name: plan.domain,
             listen: `${everywhere}:${server.clusterPort}`,
             routes: plan.servers.map((s) => `${isIP(s.host) === 0 ? s.host : 'localhost'}:${s.clusterPort}`),
+            ...(isIP(server.host) === 0 ? { advertise: `${server.host}:${server.clusterPort}` } : {}),
           },
         }),
     identity: seenAt('agents', server.name, 'identity'),

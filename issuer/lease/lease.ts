@@ -17,8 +17,8 @@ import { type Clock, type Duration, sleep, type Tick, tickOf } from '../../src/t
 import { LEASE_KEY, type LeaseRecord, leaseRecord } from '../../src/wire/lease.ts'
 import type { DomainNames } from '../../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
+import { liveWatch } from '../live-watch.ts'
 import { conflictOr } from '../store.ts'
-import { watchKey } from '../watch-key.ts'
 import { LeaseCore } from './core.ts'
 import { renewed } from './decide.ts'
 
@@ -87,8 +87,13 @@ export class Lease {
   /** Others change the record: who stands by knows at once. */
   readonly attachment: Attachment = (nc) => {
     const { names, logger } = this.#options
-    return watchKey(nc, names.stateBucket, LEASE_KEY, logger, (revision) => {
-      if (revision !== this.#core.tenure?.revision) this.#bell.ring()
+    return liveWatch(nc, {
+      bucket: names.stateBucket,
+      key: LEASE_KEY,
+      take: ({ revision }) => {
+        if (revision !== this.#core.tenure?.revision) this.#bell.ring()
+      },
+      logger,
     })
   }
 

@@ -23,6 +23,11 @@ export interface ServerSettings {
      * these host names as DNS name, so they are names and no IP addresses.
      */
     readonly routes: readonly string[]
+    /**
+     * How the others find it when a server tells them of it: its own entry of `routes`. By default they are told its IP
+     * address, and dial it in vain where its certificate has none.
+     */
+    readonly advertise?: string
   }
   /** Identity directory: `tls.crt`, `tls.key`, `ca.pem`. */
   readonly identity: string
@@ -47,6 +52,7 @@ export function serverSettings(settings: ServerSettings): string {
     `ROTOR_CLIENT_LISTEN: ${quote(settings.client)}`,
     `ROTOR_CLUSTER_NAME: ${quote(cluster?.name ?? settings.name)}`,
     `ROTOR_CLUSTER_LISTEN: ${quote(cluster?.listen ?? '127.0.0.1:-1')}`,
+    `ROTOR_CLUSTER_ADVERTISE: ${quote(cluster?.advertise ?? '')}`,
     `ROTOR_ROUTES: [${routes.map(quote).join(', ')}]`,
     `ROTOR_TLS_CERT: ${quote(join(settings.identity, 'tls.crt'))}`,
     `ROTOR_TLS_KEY: ${quote(join(settings.identity, 'tls.key'))}`,

@@ -37,6 +37,17 @@ describe('server.conf', () => {
     )
   })
 
+  test('names itself to other servers by the name in its certificate', () => {
+    const cluster = {
+      name: 'prod',
+      listen: '0.0.0.0:6222',
+      routes: ['nats-1:6222'],
+      advertise: 'nats-1:6222',
+    }
+    assert.match(serverSettings({ ...settings, cluster }), /^ROTOR_CLUSTER_ADVERTISE: "nats-1:6222"$/m)
+    assert.match(serverSettings(settings), /^ROTOR_CLUSTER_ADVERTISE: ""$/m)
+  })
+
   test('keeps quotes and backslashes of a path inside its string, and takes no line breaks', () => {
     assert.match(serverSettings({ ...settings, storeDir: '/a"b\\c' }), /^ROTOR_STORE_DIR: "\/a\\"b\\\\c"$/m)
     assert.throws(() => serverSettings({ ...settings, storeDir: '/a\nhttp: 0.0.0.0:80' }), {
