@@ -117,11 +117,13 @@ function trustOf({ state, cleared }: Known): Trust {
     epochOf: new Map([...gone, ...bundle.authorities].map(({ epoch, sha256 }) => [sha256, epoch])),
     roots: new Set(bundle.roots.map(digest)),
     signers: signers.map((epoch, i) => {
-      const before = signers[i - 1]
+      const earlier = signers.slice(0, i)
+      const before = earlier.at(-1)
+      // nobody remembers when the oldest one that is still trusted began, nor one that signed again after a rollback
+      const isUnknown = before === undefined || earlier.some((other) => other > epoch)
       return {
         epoch,
-        // of the oldest one that is still trusted nobody remembers when it began
-        from: before === undefined ? Number.NEGATIVE_INFINITY : replacedAt(before),
+        from: isUnknown ? Number.NEGATIVE_INFINITY : replacedAt(before),
         until: lastLeafEnds(state, epoch, schedule, epochEnd(schedule, epoch)),
       }
     }),

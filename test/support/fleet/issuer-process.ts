@@ -5,6 +5,7 @@
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { FileHistory } from '../../../issuer/history/files.ts'
 import { Lease } from '../../../issuer/lease/lease.ts'
+import { liveWatch } from '../../../issuer/live-watch.ts'
 import { Loop } from '../../../issuer/loop/loop.ts'
 import { handleOrder } from '../../../issuer/orders.ts'
 import { Prober } from '../../../issuer/prober.ts'
@@ -13,7 +14,6 @@ import { readState } from '../../../issuer/store.ts'
 import { turnFacts } from '../../../issuer/turn-facts.ts'
 import { Turns } from '../../../issuer/turns.ts'
 import { StateView } from '../../../issuer/view.ts'
-import { watchKey } from '../../../issuer/watch-key.ts'
 import { Bell } from '../../../src/bell.ts'
 import { type AgentEntry, agentEntry } from '../../../src/domain/agents.ts'
 import { silentLogger as logger } from '../../../src/log.ts'
@@ -106,7 +106,7 @@ export class IssuerProcess {
   async run(): Promise<void> {
     await this.#signers.refresh()
     await this.lease.attachment(nc)
-    await watchKey(nc, names.stateBucket, STATE_KEY, logger, () => this.#bell.ring())
+    await liveWatch(nc, { bucket: names.stateBucket, key: STATE_KEY, take: () => this.#bell.ring(), logger })
     await Promise.all([
       this.#loop.run(link, forever()),
       this.lease.run(link, forever()),

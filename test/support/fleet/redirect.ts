@@ -41,7 +41,7 @@ redirect(
     'issuer/lease/lease.ts': {
       '@nats-io/jetstream': 'stand-ins/jetstream.ts',
       '@nats-io/kv': 'stand-ins/kv.ts',
-      '../watch-key.ts': 'stand-ins/watch-key.ts',
+      '../live-watch.ts': 'stand-ins/live-watch.ts',
     },
     'issuer/loop/effects.ts': {
       '../../src/bundle/envelope.ts': 'remembered/envelope.ts',
@@ -89,7 +89,7 @@ redirect(
     },
     'test/support/fleet/issuer-process.ts': {
       '../../../issuer/store.ts': 'stand-ins/store.ts',
-      '../../../issuer/watch-key.ts': 'stand-ins/watch-key.ts',
+      '../../../issuer/live-watch.ts': 'stand-ins/live-watch.ts',
     },
     'issuer/view.ts': { '../src/wire/record.ts': 'remembered/record.ts' },
   },

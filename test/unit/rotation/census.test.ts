@@ -134,6 +134,18 @@ test('what did not sign yet, issued nothing that a connection could stand on', (
   }
 })
 
+test('an authority that signed again after a rollback may have issued what began before it did', () => {
+  const { replaced } = state
+  // 103 was rolled back to 102, which signed from 102:00 to 103:00 and from 103:30 to 104:00
+  const again = {
+    ...state,
+    replaced: { ...replaced, 103: { at: at(103, 30), version: 8 }, 102: { at: at(104), version: 9 } },
+  }
+  const early = client(at(102, 30), { certificates: [leafOf('billing', 0)] })
+  // and when 103 began, nobody remembers either
+  assert.deepEqual(place(early, knownIn(again)), { epochs: [101, 102, 103], by: 'start' })
+})
+
 const PHASES: readonly RotationState[] = [state, distributingState(), convergingState(), withdrawingState()]
 
 test('wherever an honest client stands, the authority of its leaf is among those it is counted for', () => {
