@@ -170,7 +170,7 @@ export class Promises {
     }
   }
 
-  /** I1: no key is made under a root that an agent lacks, unless a rotation has gone on without it. */
+  /** I1: no key is made, and none is in a bundle, under a root that an agent lacks, unless a rotation has gone on without it. */
   checkCreation(root: string, agents: readonly SimulatedAgent[]): void {
     for (const { name, bundle } of agents) {
       if (this.#isPassedOver(name, bundle)) continue

@@ -337,6 +337,10 @@ export class Simulation {
     if (decision.kind === 'move') {
       if (read.revision !== this.#stored.revision) return // refused by compare-and-set
       this.#promises.checkMove(this.state, decision, this.#agents, this.#latest)
+      for (const { sha256 } of readBundle(decision.to.payload).authorities) {
+        const isNew = !readBundle(this.state.payload).authorities.some((one) => one.sha256 === sha256)
+        if (isNew) this.#promises.checkCreation(this.#keys.rootOf(sha256), this.#agents)
+      }
       this.#signers.checkMove(decision.move, this.state, decision.to, this.#agents)
       if (look.connections !== undefined)
         this.#clients.checkDropped([this.state, decision.to], look.connections, this.#policy, this.#latest)
@@ -367,7 +371,10 @@ export class Simulation {
         break
       }
       case 'create-authority':
-        this.#keys.create(effect, (signer) => this.#promises.checkCreation(signer, this.#agents))
+        // what a former issuer makes by an old state is nothing to anybody before it is in a bundle
+        this.#keys.create(effect, (signer) => {
+          if (acting.version === this.state.version) this.#promises.checkCreation(signer, this.#agents)
+        })
         break
       case 'create-root':
         this.#keys.createRoot(effect)
