@@ -10,7 +10,8 @@ import { after, before, describe, test } from 'node:test'
 import type { Child, ChildEvent } from '../../demo/child.ts'
 import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
 import { applyStep } from '../../src/wire/status.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { chainProblems } from '../support/bundle-history.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 /** Authorities leave trust as soon as nobody needs them, so each rotation has all its moves. */
 const POLICY = { retireAfter: '0s' }

@@ -8,10 +8,11 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { Child, ChildEvent } from '../../demo/child.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { rotor } from '../support/cli.ts'
 import { eventually } from '../support/eventually.ts'
 import { FakeClock, findFaketime } from '../support/faketime.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 import { without } from '../support/without.ts'
 
 const HOUR = 3_600_000

@@ -206,7 +206,9 @@ for (const release of RELEASES) {
           const moved = service.move(second)
           await reached
           const event = await moved
-          assert.deepEqual([event.ok, event.code], LOST)
+          // a server that hangs up on our certificate may do no more than that, too
+          const mayRefuse = hurt === 'cut' && step === 'the second says who it is'
+          assert.deepEqual([event.ok, event.code], mayRefuse ? REFUSED : LOST)
           assert.match(event.reason ?? '', reason)
           proxy.calm()
           await eventually(() => proxy.open.length === 1)

@@ -12,8 +12,9 @@ import type { Child, ChildEvent } from '../../demo/child.ts'
 import { editJson, type LocalDomainOptions } from '../../demo/domain.ts'
 import { EmbeddedAuthority } from '../../issuer/authority/embedded.ts'
 import { readState } from '../../issuer/store.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { eventually } from '../support/eventually.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const POLICY = { retireAfter: '0s' }
 const PASSPHRASE = 'of the shared key store'

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { findNatsServer } from '../../src/local/nats-server.ts'
-import { chainProblems, RunningDomain } from '../support/running-domain.ts'
+import { chainProblems } from '../support/bundle-history.ts'
+import { RunningDomain } from '../support/running-domain.ts'
 
 test('three servers of the oldest release follow two rotations, one after the other', async () => {
   await using domain = await RunningDomain.start({

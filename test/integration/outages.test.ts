@@ -11,8 +11,9 @@ import { rotationState } from '../../src/rotation/state.ts'
 import { epochStart, renewAt } from '../../src/schedule.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
 import { decodeRecord } from '../../src/wire/record.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { eventually } from '../support/eventually.ts'
-import { chainProblems, type DomainEvent, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { type DomainEvent, PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const SERVICES = [{ name: 'orders' }]
 const patient = { timeout: PATIENCE, interval: 50 }

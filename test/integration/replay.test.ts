@@ -16,8 +16,9 @@ import type { RotorErrorCode } from '../../src/errors.ts'
 import { openDirectory } from '../../src/identity/directory.ts'
 import { formatInstant, systemClock } from '../../src/time.ts'
 import { type BundlePayload, MAX_BUNDLE_BYTES } from '../../src/wire/bundle.ts'
+import type { StreamBundle } from '../support/bundle-history.ts'
 import { eventually } from '../support/eventually.ts'
-import { PATIENCE, RunningDomain, type StreamBundle } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const AGENTS = ['nats-1', 'orders']
 

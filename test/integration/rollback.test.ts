@@ -10,8 +10,9 @@ import { test } from 'node:test'
 import { pinFiles } from '../../bench/pin.ts'
 import { editJson } from '../../demo/domain.ts'
 import type { TargetConfig } from '../../src/domain/config.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { rotor } from '../support/cli.ts'
-import { chainProblems, type DomainEvent, RunningDomain } from '../support/running-domain.ts'
+import { type DomainEvent, RunningDomain } from '../support/running-domain.ts'
 import { Traffic } from '../support/traffic.ts'
 
 const MINUTES = 180_000

@@ -14,8 +14,9 @@ import type { Child } from '../../demo/child.ts'
 import { editJson } from '../../demo/domain.ts'
 import { sleep } from '../../src/time.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { rotor } from '../support/cli.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 import { Traffic } from '../support/traffic.ts'
 
 const MINUTES = 180_000

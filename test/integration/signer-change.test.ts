@@ -13,9 +13,10 @@ import type { Child } from '../../demo/child.ts'
 import { editJson } from '../../demo/domain.ts'
 import { openEnvelope } from '../../src/bundle/envelope.ts'
 import { silentLogger } from '../../src/log.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { rotor } from '../support/cli.ts'
 import { eventually } from '../support/eventually.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const NEVER = new AbortController().signal
 

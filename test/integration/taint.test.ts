@@ -18,9 +18,10 @@ import { parseCertificates } from '../../src/trust/certificate.ts'
 import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, privateKeyFromPem, privateKeyToPem } from '../../src/trust/keys.ts'
 import { proveClaims } from '../../src/trust/proof.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { rotor } from '../support/cli.ts'
 import { eventually } from '../support/eventually.ts'
-import { chainProblems, PATIENCE, RunningDomain } from '../support/running-domain.ts'
+import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 import { Traffic } from '../support/traffic.ts'
 
 const SERVICES = ['orders', 'billing']

@@ -13,9 +13,10 @@ import { silentLogger } from '../../src/log.ts'
 import { parseCertificates } from '../../src/trust/certificate.ts'
 import { LEASE_KEY } from '../../src/wire/lease.ts'
 import { PROBLEM_KEY, REPORT_KEY } from '../../src/wire/report.ts'
+import { chainProblems } from '../support/bundle-history.ts'
 import { contentsOf } from '../support/engine.ts'
 import { eventually } from '../support/eventually.ts'
-import { chainProblems } from '../support/running-domain.ts'
+
 import { type Fleet, ISSUERS, PASSPHRASE } from './fleet.ts'
 import { consumerOf, SOAK_STREAM } from './service.ts'
 

@@ -9,9 +9,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findNatsServer, type NatsBinary } from '../../src/local/nats-server.ts'
+import { chainProblems } from './bundle-history.ts'
 import { eventually } from './eventually.ts'
 import { Orders, type OrdersReport, STREAM, SUBJECT } from './orders.ts'
-import { chainProblems, PATIENCE, RunningDomain } from './running-domain.ts'
+import { PATIENCE, RunningDomain } from './running-domain.ts'
 
 export interface Outcome {
   /** While the machine was away: the phase, and by how many epochs the domain had moved. */

@@ -4,7 +4,6 @@
  * where a test needs no clock.
  */
 import { join } from 'node:path'
-import { jetstreamManager } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
 import {
   type AgentEvent,
@@ -21,8 +20,6 @@ import {
   readIssuerConfig,
   startIssuer,
 } from '../../issuer/index.ts'
-import { openEnvelope } from '../../src/bundle/envelope.ts'
-import { payloadDigest } from '../../src/bundle/payload.ts'
 import { connect } from '../../src/connection/connect.ts'
 import type { IssuerConfig } from '../../src/domain/config.ts'
 import type { Operator } from '../../src/domain/operator.ts'
@@ -34,10 +31,10 @@ import { connectWith } from '../../src/nats/connect.ts'
 import { type ProbeResult, probeListener } from '../../src/probe/probe.ts'
 import type { RotationPolicy } from '../../src/rotation/state.ts'
 import { type Clock, formatInstant } from '../../src/time.ts'
-import { type BundlePayload, bundlePayload } from '../../src/wire/bundle.ts'
 import { type DomainNames, domainNames } from '../../src/wire/names.ts'
-import { decodeRecord, encodeRecord } from '../../src/wire/record.ts'
+import { encodeRecord } from '../../src/wire/record.ts'
 import type { Order } from '../../src/wire/requests.ts'
+import { readHistory, type StreamBundle } from './bundle-history.ts'
 import { eventually } from './eventually.ts'
 
 /** The time of a slow machine that does something else. */
@@ -46,13 +43,6 @@ const HOUR = 3_600_000
 const ISSUER = 'issuer'
 
 export type DomainEvent = { readonly node: string } & (AgentEvent | IssuerEvent)
-
-export interface StreamBundle {
-  readonly sequence: number
-  readonly envelope: Uint8Array
-  readonly payload: BundlePayload
-  readonly digest: string
-}
 
 export interface ListenerProbe {
   readonly server: string
@@ -235,18 +225,7 @@ export class RunningDomain implements AsyncDisposable {
 
   /** Every bundle of the issuer on the stream, oldest first; what others wrote is not among them. */
   history(): Promise<StreamBundle[]> {
-    return this.asOperator(async ({ nc, names }) => {
-      const jsm = await jetstreamManager(nc)
-      const { state } = await jsm.streams.info(names.bundleStream)
-      const found: StreamBundle[] = []
-      for (let seq = state.first_seq; seq <= state.last_seq; seq++) {
-        const message = await jsm.streams.getMessage(names.bundleStream, { seq })
-        if (message === null) continue
-        const bundle = asBundle(seq, message.data)
-        if (bundle !== null) found.push(bundle)
-      }
-      return found
-    })
+    return this.asOperator(({ nc, names }) => readHistory(nc, names))
   }
 
   /** Dials the listeners of every server with this material. */
@@ -384,31 +363,3 @@ const isCurrent = (overview: Overview, status: Status): boolean =>
   status?.state === 'applied' &&
   status.version === overview.version &&
   status.leaf.issuerEpoch === overview.active
-
-function asBundle(sequence: number, envelope: Uint8Array): StreamBundle | null {
-  try {
-    const { payload } = openEnvelope(envelope)
-    return {
-      sequence,
-      envelope,
-      payload: decodeRecord(bundlePayload, payload, 'bundle'),
-      digest: payloadDigest(payload),
-    }
-  } catch {
-    return null
-  }
-}
-
-/** What is wrong with the chain of versions: expects each number once, and each bundle to name its predecessor. */
-export function chainProblems(history: readonly StreamBundle[]): string[] {
-  return history.flatMap((bundle, i) => {
-    const { version, previous } = bundle.payload
-    const before = history[i - 1]
-    const problems: string[] = []
-    if (version !== (before?.payload.version ?? 0) + 1) {
-      problems.push(`version ${version} follows ${before?.payload.version ?? 'nothing'}`)
-    }
-    if (previous !== (before?.digest ?? null)) problems.push(`version ${version} names another predecessor`)
-    return problems
-  })
-}

@@ -45,6 +45,8 @@ export class SecondConnection implements Dispatcher {
   #lastInfo: Uint8Array | null = null
   #pongs: (() => void)[] = []
   #failure: Error | null = null
+  /** The server has answered after it saw our certificate. */
+  #isTaken = false
   #frames = 0
 
   private constructor({ protocol, kinds }: Internals, timeout: Duration) {
@@ -75,6 +77,7 @@ export class SecondConnection implements Dispatcher {
       await second.#until(second.#info.promise, 'INFO')
       second.#send(connectFrame(second.info, second.transport, options))
       await second.ping()
+      second.#isTaken = true
       return second
     } catch (cause) {
       second.discard()
@@ -186,7 +189,8 @@ export class SecondConnection implements Dispatcher {
       this.transport.disconnect()
     })
     void this.transport.closed().then((cause) => {
-      this.#fail(cause instanceof Error ? inWords(cause) : lost('the server closed the connection'))
+      const error = cause instanceof Error ? inWords(cause) : new Error('the server closed the connection')
+      this.#fail(this.#isTaken ? lost(error.message, error) : error)
     })
   }
 
@@ -196,12 +200,11 @@ export class SecondConnection implements Dispatcher {
   }
 }
 
-/** How Node says that the other side is gone, or can not be reached, depending on what we were about. */
-const GONE = new Set([
-  'ECONNRESET',
-  'EPIPE',
-  'ERR_STREAM_WRITE_AFTER_END',
-  'ERR_STREAM_DESTROYED',
+/** How Node says that the other side is gone, depending on what we were about. It may have been a refusal: what we sent met a
+ * closed socket before we read the alert. */
+const GONE = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_WRITE_AFTER_END', 'ERR_STREAM_DESTROYED'])
+/** And that nobody was reached. */
+const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'ECONNABORTED',
   'ETIMEDOUT',
@@ -214,9 +217,11 @@ const GONE = new Set([
 /** A TLS alert is the server's word, which OpenSSL tells as a place in its own code. */
 function inWords<T>(error: T): T | Error {
   const ending = error instanceof Error ? endingOf(error) : null
-  const gone = error instanceof Error && 'code' in error && GONE.has(String(error.code))
-  if (gone && (ending === null || ending.alert === null))
-    return lost(`the server closed the connection, or can not be reached: ${error.message}`, error)
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (error instanceof Error && UNREACHABLE.has(code))
+    return lost(`the server can not be reached: ${error.message}`, error)
+  if (error instanceof Error && GONE.has(code) && (ending === null || ending.alert === null))
+    return new Error(`the server closed the connection: ${error.message}`, { cause: error })
   return ending === null || ending.alert === null
     ? error
     : new Error(`the server refused the new certificate: ${ending.reason}`, { cause: error })
