@@ -3,6 +3,7 @@
  * key name never change; only an issuer that is not named yet is read again.
  */
 import PQueue from 'p-queue'
+import { RotorError } from '../../../src/errors.ts'
 import { type Certificate, parseCertificate } from '../../../src/trust/certificate.ts'
 import { checked, ids, issuerEntry, keyEntry } from './answers.ts'
 import { problemOfAuthority } from './checks.ts'
@@ -30,6 +31,8 @@ export interface Holdings {
 
 /** Reads at once when there is much to read: the first look. */
 const CONCURRENCY = 8
+/** Lists to ask for while entries go away in the middle of them. */
+const LISTS = 5
 
 export class Inventory {
   readonly #client: VaultClient
@@ -67,9 +70,17 @@ export class Inventory {
     }
   }
 
+  /** The engine reads each entry for its list, and answers 500 when another issuer has just removed one of them. */
   async #list(what: 'issuers' | 'keys'): Promise<string[]> {
     const path = `${this.#mount}/${what}`
-    return checked(ids, await this.#client.list(path), path)
+    for (let left = LISTS; ; left -= 1) {
+      try {
+        return checked(ids, await this.#client.list(path), path)
+      } catch (cause) {
+        const { message, details } = RotorError.from(cause)
+        if (left <= 1 || details.status !== 500 || !message.includes('does not exist')) throw cause
+      }
+    }
   }
 
   async #readIssuer(id: string): Promise<void> {
