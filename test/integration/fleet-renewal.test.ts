@@ -105,7 +105,7 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
         }),
     })
     await nc.flush()
-    return { seen, stop: () => subscription.drain() }
+    return { seen, [Symbol.asyncDispose]: () => subscription.drain() }
   }
 
   async function identityOf(name: string): Promise<IdentitySnapshot> {
@@ -119,7 +119,7 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
 
   test('all get their leaf, although the authority is slow, and none times out', async () => {
     // 50 ms each and 8 at once are 4 seconds in all: more than the issuer lets anybody wait
-    const issuer = await startIssuer(() => sleep(50))
+    await using issuer = await startIssuer(() => sleep(50))
     const agents = Array.from({ length: FLEET }, (_, i) => `node-${i}`)
     const held = new Map<string, IdentitySnapshot>()
     for (const name of agents) held.set(name, await identityOf(name))
@@ -136,12 +136,11 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
     }
     assert.equal(issuer.seen.signed, FLEET, 'nothing is signed twice')
     assert.ok(issuer.seen.sentAway > 0, 'the line was too short for all')
-    await issuer.stop()
   })
 
   test('an authority that takes longer than an agent waits: the agent comes back for the leaf that is made once', async () => {
     const late = Promise.withResolvers<void>()
-    const issuer = await startIssuer(() => late.promise)
+    await using issuer = await startIssuer(() => late.promise)
     const nc = await dial()
     const held = await identityOf('patient')
     const asked = nc.subscribe(NAMES.signSubject('patient'))
@@ -156,12 +155,11 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
     const { certificate } = await renewing
     assert.equal(issuer.seen.signed, 1)
     verifyLeaf(parseCertificates(certificate, 'answer'), [domain.authority().certificate], Date.now())
-    await issuer.stop()
   })
 
   test('what the authority says when it can not sign reaches the agent, and the next request is signed', async () => {
     let sealed = true
-    const issuer = await startIssuer(async () => {
+    await using _issuer = await startIssuer(async () => {
       if (sealed) throw new RotorError('ERR_AUTHORITY_UNAVAILABLE', 'sealed')
     })
     const nc = await dial()
@@ -169,6 +167,5 @@ describe('a fleet that renews at once', { timeout: 240_000 }, () => {
     await assert.rejects(renew(nc, 'steady', held), { code: 'ERR_AUTHORITY_UNAVAILABLE', message: /sealed/ })
     sealed = false
     assert.equal((await renew(nc, 'steady', held)).epoch, domain.epoch)
-    await issuer.stop()
   })
 })
