@@ -150,6 +150,10 @@ async function startWith(
     prober,
     census,
     statuses,
+    own: () => {
+      const { epoch = null, leaf } = identity.current()
+      return { name: config.name, epoch, notAfter: leaf.notAfter }
+    },
     lease,
     view,
     bell,

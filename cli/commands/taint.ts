@@ -20,8 +20,9 @@ export function addTaint(program: Command): void {
       `Nothing more is signed by the authority of this epoch, from this moment on. When it is the one that signs, a new one is
 made and follows it as fast as the nodes trust it. Every node gets a new key and a leaf of another authority, then the tainted one
 leaves trust, and every listener is tried with a certificate of it until all refuse. Nodes that do not follow within
-"policy.taintPatience" are cut off and named, but for an issuer that lives. With the key a thief can make certificates in any name; so a node may renew with a
-certificate of that authority only when it is one that the issuer knew of when you gave this order.`,
+"policy.taintPatience" are cut off and named; only the issuer that leads is waited for. With the key a thief can make certificates
+in any name; so a node may renew with a certificate of that authority only when it is one that the issuer knew of when you gave
+this order.`,
     )
     .requiredOption('--config <file>', 'issuer.json of "rotor init"')
     .requiredOption('--epoch <number>', 'which authority; "rotor status" shows them')

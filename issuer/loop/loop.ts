@@ -15,6 +15,7 @@ import type {
   Decision,
   Effect,
   Observations,
+  OwnLeaf,
   RotationPolicy,
   RotationState,
 } from '../../src/rotation/state.ts'
@@ -55,6 +56,8 @@ export interface LoopOptions {
   readonly prober: Prober
   readonly census: Pick<Census, 'observe' | 'kick'>
   readonly statuses: Pick<Statuses, 'get'>
+  /** The leaf that this issuer holds now. */
+  readonly own: () => OwnLeaf
   readonly lease: Lease
   readonly view: StateView
   /** Stream or buckets are gone: they are made again with the next connection. */
@@ -239,7 +242,7 @@ export class Loop {
   }
 
   async #observe(state: RotationState, published: PublishedBundle | null): Promise<Observations> {
-    const { agents, authority, prober, census, statuses, signers } = this.#options
+    const { agents, authority, prober, census, statuses, signers, own } = this.#options
     const bundle = decodePayload(state.payload)
     const held = await authority.list()
     const roots = await heldRoots(authority, bundle, state.newestRoot)
@@ -252,6 +255,7 @@ export class Loop {
       agents: agents().map((name) => ({ name, status: statuses.get(name) })),
       servers: prober.observe(markOf(state)),
       connections: census.observe(state),
+      own: own(),
     }
   }
 

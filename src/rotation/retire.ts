@@ -1,7 +1,7 @@
 /** Which authorities may leave trust, when that is due, and who still depends on one. */
 import type { Epoch } from '../schedule.ts'
 import { formatInstant, type Instant } from '../time.ts'
-import { SILENT, type UsageStatus } from '../wire/status.ts'
+import type { UsageStatus } from '../wire/status.ts'
 import { lastLeafEnds } from './census.ts'
 import { liveConnections, uncounted } from './connections.ts'
 import { inShort, isPaused, namesOf } from './hold.ts'
@@ -147,17 +147,10 @@ export interface Retirement {
   readonly moments: readonly Instant[]
 }
 
-/**
- * Until when a report of an issuer that stands on it keeps a tainted authority. An issuer that is cut off gives nobody a
- * certificate, itself included: while it lives it is waited for. One that went silent gives none anyway.
- */
-function neededByIssuer(s: Situation, needed: readonly Straggler[]): Instant {
-  const reports = s.seen.agents.flatMap(({ name, status }) =>
-    status?.role === 'issuer' && needed.some((one) => one.kind === 'agent' && one.name === name)
-      ? [Date.parse(status.at) + SILENT]
-      : [],
-  )
-  return Math.max(Number.NEGATIVE_INFINITY, ...reports)
+/** The issuer that decides: cut off, it could give nobody a certificate, itself included. */
+function ownLeaf({ seen: { own }, now }: Situation, epoch: Epoch): Straggler[] {
+  if (own === undefined || own.epoch !== epoch || own.notAfter <= now) return []
+  return [{ name: own.name, kind: 'agent', missing: `this issuer holds a leaf of epoch ${epoch}` }]
 }
 
 /** What may retire now. An ended authority goes in any case: it verifies nothing, and agents refuse a bundle with it. */
@@ -176,14 +169,13 @@ export function retirement(s: Situation): Retirement {
       continue
     }
     moments.push(...leafEnds(s, epoch), silentUntil(s, epoch), endOf(s, epoch))
-    const needed = dependents(s, epoch)
+    const itself = ownLeaf(s, epoch)
+    if (s.seen.own !== undefined) moments.push(s.seen.own.notAfter)
+    const needed = [...itself, ...dependents(s, epoch)]
     const taint = taintOf(s, epoch)
-    const waitsUntil =
-      taint === undefined
-        ? Number.POSITIVE_INFINITY
-        : Math.max(removeBy(s, epoch, taint), neededByIssuer(s, needed))
-    moments.push(waitsUntil)
-    if (needed.length === 0 || s.now >= waitsUntil) {
+    if (taint !== undefined) moments.push(removeBy(s, epoch, taint))
+    const overdue = taint !== undefined && s.now >= removeBy(s, epoch, taint) && itself.length === 0
+    if (needed.length === 0 || overdue) {
       ready.push(epoch)
       // a client chooses the name of its connection: it must not pass for that of a node
       cutOff[epoch] = namesOf(needed.filter(({ kind }) => kind !== 'connection'))

@@ -246,6 +246,19 @@ export interface Observations {
   readonly servers: readonly ObservedServer[]
   /** Absent where nobody counts. */
   readonly connections?: ObservedConnections
+  /** Absent where nobody looks. */
+  readonly own?: OwnLeaf
+}
+
+/**
+ * The leaf of the issuer that decides, as it holds it. What nodes report comes over NATS, where who has the key of an
+ * authority can speak for any of them; this can not be forged.
+ */
+export interface OwnLeaf {
+  readonly name: string
+  /** Null for a leaf that something else wrote. */
+  readonly epoch: Epoch | null
+  readonly notAfter: Instant
 }
 
 /** Things to do, as data. Each may be done twice without harm. */

@@ -5,8 +5,7 @@ import { RotorError } from '../../errors.ts'
 export const lost = (what: string, cause?: unknown): RotorError =>
   new RotorError('ERR_NATS_UNAVAILABLE', what, { cause })
 
-/** Promises of nats.js may outlive us. */
-
+/** By promises of nats.js, which may outlive us. */
 const waiting = new WeakMap<Promise<unknown>, Set<() => void>>()
 
 /** Calls `then` when `end` is settled, unless it was told to forget before. */

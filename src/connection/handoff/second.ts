@@ -200,8 +200,10 @@ export class SecondConnection implements Dispatcher {
   }
 }
 
-/** How Node says that the other side is gone, depending on what we were about. It may have been a refusal: what we sent met a
- * closed socket before we read the alert. */
+/**
+ * How Node says that the other side is gone, depending on what we were about. It may have been a refusal: what we sent met
+ * a closed socket before we read the alert.
+ */
 const GONE = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_WRITE_AFTER_END', 'ERR_STREAM_DESTROYED'])
 /** And that nobody was reached. */
 const UNREACHABLE = new Set([

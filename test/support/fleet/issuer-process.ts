@@ -89,6 +89,8 @@ export class IssuerProcess {
       prober,
       census: { observe: () => COUNTED_NOBODY, kick: async () => {} },
       statuses: this.statuses,
+      // its connections need no leaf here
+      own: () => ({ name, epoch: null, notAfter: 0 }),
       lease: this.lease,
       view: this.#view,
       storesLost: () => {},

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { ObservedConnections, RotationState } from '../../../src/rotation/state.ts'
+import type { ObservedConnections, OwnLeaf, RotationState } from '../../../src/rotation/state.ts'
 import { formatInstant } from '../../../src/time.ts'
-import { type AgentStatus, SILENT } from '../../../src/wire/status.ts'
+import type { AgentStatus } from '../../../src/wire/status.ts'
 import { chainOf, client, countedAt } from '../../support/live-connections.ts'
 import {
   agentsOf,
@@ -14,6 +14,7 @@ import {
   epochsIn,
   expectMove,
   expectWait,
+  HOUR,
   held,
   leaf,
   MINUTE,
@@ -59,19 +60,25 @@ test('a node that does not follow is passed over after the patience of a taint, 
   })
 })
 
-test('an issuer that lives is waited for: cut off, it could give nobody a certificate', () => {
+test('the issuer that decides is not cut off, and nobody else keeps the authority by what it reports', () => {
   const before = stolen(steadyState(), 103)
   const agents = agentsOf(before, { orders: { leaf: leaf(103) } })
   const state = expectMove(decide(before, now, { agents }), 'taint').to
   const late = now + 2 * MINUTE
-  const look = (reported: number, role: AgentStatus['role'] = 'issuer') => {
-    const orders = { role, at: formatInstant(reported), leaf: leaf(103) }
-    return decide(state, late, { agents: agentsOf(state, { orders }) })
-  }
-  const { waitingFor, until } = expectWait(look(late - MINUTE), 'authority-still-needed')
-  assert.deepEqual([waitingFor.map(({ name }) => name), until], [['orders'], late - MINUTE + SILENT])
-  for (const gone of [look(late - SILENT), look(late - MINUTE, 'service')]) {
-    assert.deepEqual(expectMove(gone, 'retire').to.tainted[103]?.removed?.cutOff, ['orders'])
+  // with the stolen key anybody can report as any node
+  const forged = { role: 'issuer', at: formatInstant(late + HOUR), leaf: leaf(103) } as const
+  const look = (own: OwnLeaf) => decide(state, late, { agents: agentsOf(state, { orders: forged }), own })
+  const own = { name: 'issuer', epoch: 103, notAfter: late + MINUTE }
+  const { waitingFor, until } = expectWait(look(own), 'authority-still-needed')
+  assert.deepEqual(waitingFor[0], {
+    name: 'issuer',
+    kind: 'agent',
+    missing: 'this issuer holds a leaf of epoch 103',
+  })
+  assert.equal(until, own.notAfter)
+  for (const change of [{ epoch: 104 }, { epoch: null }, { notAfter: late }]) {
+    const { to } = expectMove(look({ ...own, ...change }), 'retire')
+    assert.deepEqual(to.tainted[103]?.removed?.cutOff, ['orders'])
   }
 })
 
