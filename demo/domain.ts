@@ -157,8 +157,7 @@ async function foundDomain(
       ? await startLocalOpenBao({ domain: DOMAIN, dir: join(root, 'openbao'), skew: lead })
       : null
   try {
-    const now = Date.now()
-    const schedule = makeSchedule({ epochZero: now, ...options.schedule, epochDuration })
+    const schedule = makeSchedule({ epochZero: Date.now(), ...options.schedule, epochDuration })
     const founded = await found({
       domain: DOMAIN,
       out: dir,
@@ -166,7 +165,6 @@ async function foundDomain(
       ...(options.issuers === undefined ? {} : { issuers: options.issuers }),
       servers: plans,
       services: options.services ?? [],
-      now,
       ...(openBao === null ? {} : { vault: openBao.config }),
       ...(policy === undefined ? {} : { policy }),
       ...(options.passphraseFile === undefined ? {} : { passphraseFile: options.passphraseFile }),

@@ -128,7 +128,6 @@ Example: three servers and two services on one machine
         ...(options.passphraseFile === undefined ? {} : { passphraseFile: resolve(options.passphraseFile) }),
         ...(options.join === undefined ? {} : { join: options.join }),
         key: options.key,
-        now: Date.now(),
       })
       const schedule = scheduleOfOptions(options)
       output.answer(

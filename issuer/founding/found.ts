@@ -12,7 +12,7 @@ import { openDirectory } from '../../src/identity/directory.ts'
 import { writeFileDurable } from '../../src/identity/durable.ts'
 import { silentLogger } from '../../src/log.ts'
 import { type Epoch, epochAt, epochEnd } from '../../src/schedule.ts'
-import { formatInstant } from '../../src/time.ts'
+import { type Clock, formatInstant, type Instant, systemClock } from '../../src/time.ts'
 import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
 import { generateKeyPair, privateKeyToPem } from '../../src/trust/keys.ts'
 import { BUNDLE_FORMAT, type BundlePayload } from '../../src/wire/bundle.ts'
@@ -55,7 +55,8 @@ async function lay(plan: FoundingPlan): Promise<Founded> {
   const passphrase =
     plan.passphraseFile === undefined ? undefined : (await readPassphrase(plan.passphraseFile)).trimEnd()
   const keys = at('issuer', 'keys')
-  const { domain, vault } = plan
+  const { domain, vault, schedule, clock = systemClock } = plan
+  const now = clock.now()
   await using opened = await openAuthority({
     domain,
     name: ISSUER,
@@ -66,20 +67,22 @@ async function lay(plan: FoundingPlan): Promise<Founded> {
   })
   const { authority } = opened
   if (vault === undefined) {
-    const notBefore = plan.now - plan.schedule.lead
-    await createRoot({ domain, dir: keys, passphrase, notBefore, notAfter: plan.now + 10 * YEAR })
+    const window = { notBefore: now - schedule.lead, notAfter: now + 10 * YEAR }
+    await createRoot({ domain, dir: keys, passphrase, ...window })
   } else {
     await mkdir(keys, { recursive: true, mode: 0o700 })
     await assertUnused(authority, plan)
   }
   const signer = await generateSigner(plan.signer)
   await writeFileDurable(join(keys, 'signer.key'), signerToPem(signer, passphrase), 0o600)
-  const epoch = epochAt(plan.schedule, plan.now)
+  const epoch = epochAt(schedule, now)
   let genesis: Genesis
   try {
-    genesis = await makeGenesis(plan, authority, signer, epoch)
+    genesis = await makeGenesis(plan, authority, signer, epoch, now)
     await writeFileDurable(join(keys, 'genesis.jws'), genesis.envelope, 0o644)
-    for (const node of nodesOf(plan)) await enrol(plan, node, identityOf(plan, at, node), authority, genesis)
+    for (const node of nodesOf(plan)) {
+      await enrol(plan, node, identityOf(plan, at, node), authority, genesis, clock)
+    }
   } catch (cause) {
     // What was made outside of the directory goes with it; without an answer it stays, and the next try says so.
     await authority.delete(epoch).catch(() => {})
@@ -107,8 +110,9 @@ async function makeGenesis(
   authority: Authority,
   signer: Signer,
   epoch: Epoch,
+  now: Instant,
 ): Promise<Genesis> {
-  const { schedule, now } = plan
+  const { schedule } = plan
   const first = await authority.prepare(epoch, {
     notBefore: now - schedule.lead,
     notAfter: epochEnd(schedule, epoch),
@@ -141,20 +145,23 @@ async function enrol(
   dir: string,
   authority: Authority,
   genesis: Genesis,
+  clock: Clock,
 ): Promise<void> {
-  const { domain, now, schedule } = plan
+  const { domain, schedule } = plan
   const { payload } = genesis
   const keyPair = await generateKeyPair(plan.key)
   const certificate = await authority.sign(payload.epoch, {
     csr: await parseCsr(await makeCsr(keyPair, { subject: node.name })),
     commonName: node.name,
     names: { ...node.names, uri: [domainNames(domain).spiffeId(node.name)] },
-    notBefore: now - schedule.lead,
+    notBefore: clock.now() - schedule.lead,
     notAfter: epochEnd(schedule, payload.epoch),
   })
   await using directory = await openDirectory(dir)
   const material = { key: privateKeyToPem(keyPair.privateKey), certificate }
-  await installEnrolment(directory, { agent: node.name, material, bundle: genesis, proven: true }, now)
+  const enrolment = { agent: node.name, material, bundle: genesis, proven: true }
+  // An engine can be slow, and its leaves begin by its own clock: the moment of the founding may be before them.
+  await installEnrolment(directory, enrolment, clock.now())
 }
 
 /** An engine that several share may hold a domain of this name; its authorities are not ours. */

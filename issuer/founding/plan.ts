@@ -5,7 +5,7 @@ import type { VaultConfig } from '../../src/domain/vault-config.ts'
 import { RotorError } from '../../src/errors.ts'
 import { parseAddress } from '../../src/probe/address.ts'
 import type { Schedule } from '../../src/schedule.ts'
-import type { Instant } from '../../src/time.ts'
+import type { Clock } from '../../src/time.ts'
 import type { KeyAlgorithm } from '../../src/trust/keys.ts'
 import { isDnsName } from '../../src/trust/names.ts'
 import { assertName } from '../../src/wire/names.ts'
@@ -53,7 +53,8 @@ export interface FoundingPlan {
   /** `host:port` where further nodes join. @default none can */
   readonly join?: string
   readonly policy?: { readonly goOnBelow?: string; readonly retireAfter?: string }
-  readonly now: Instant
+  /** @default the clock of this machine */
+  readonly clock?: Clock
 }
 
 export interface NodePlan {

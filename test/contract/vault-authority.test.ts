@@ -1,8 +1,14 @@
 /** What the authority in OpenBao does beyond the common contract: what it asks, what it believes, what it leaves alone. */
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { LeafRequest } from '../../issuer/authority/authority.ts'
 import type { VaultClient } from '../../issuer/authority/vault/client.ts'
+import { found } from '../../issuer/founding/found.ts'
+import { readIdentity } from '../../src/identity/read.ts'
+import { makeSchedule } from '../../src/schedule.ts'
 import { type Certificate, parseCertificate, parseCertificates } from '../../src/trust/certificate.ts'
 import { assertIssuedBy } from '../../src/trust/chain.ts'
 import { makeCsr, parseCsr } from '../../src/trust/csr.ts'
@@ -300,4 +306,27 @@ test('a domain with the longest name is told from one with the same beginning', 
   assert.deepEqual([await first.list(), await second.list()], [[made], [theirs]])
   await second.delete(1)
   assert.deepEqual([await first.list(), await second.list()], [[made], []])
+})
+
+test('a founding may take longer than the leaves of the engine are back-dated', async () => {
+  const there = await engine.domain('slow')
+  const dir = await mkdtemp(join(tmpdir(), 'rotor-slow-'))
+  const begun = Date.now() - 3 * HOUR
+  let readings = 0
+  try {
+    const { agentConfigs } = await found({
+      domain: 'slow',
+      out: join(dir, 'slow'),
+      schedule: makeSchedule({ epochZero: begun }),
+      servers: [{ name: 'nats-1', host: '127.0.0.1', clientPort: 4222, clusterPort: 6222 }],
+      services: [{ name: 'orders' }],
+      vault: there.config,
+      clock: { now: () => (readings++ === 0 ? begun : Date.now()) },
+    })
+    assert.deepEqual(Object.keys(agentConfigs).sort(), ['issuer', 'nats-1', 'orders'])
+    const { leaf } = await readIdentity(join(dir, 'slow', 'agents', 'orders', 'identity'))
+    assert.ok(leaf.notBefore > begun)
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
 })

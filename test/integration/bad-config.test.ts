@@ -60,7 +60,6 @@ describe('what is wrong is said in full, with its exit code', { timeout: 180_000
       schedule: makeSchedule(),
       servers: [{ name: 'nats-1', host: '127.0.0.1', clientPort, clusterPort }],
       services: ['orders', 'billing', 'stock'].map((name) => ({ name })),
-      now: Date.now(),
     })
   })
   after(async () => {

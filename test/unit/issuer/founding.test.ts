@@ -15,7 +15,6 @@ const plan = (out: string, more: Partial<FoundingPlan>): FoundingPlan => ({
   schedule: makeSchedule(),
   servers: [{ name: 'nats-1', host: '127.0.0.1', clientPort: 4222, clusterPort: 6222 }],
   services: [{ name: 'orders' }],
-  now: Date.now(),
   ...more,
 })
 
