@@ -216,12 +216,17 @@ export class DerReader {
 export function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   let length = 0
   for (const part of parts) length += part.length
-  const head = [tag]
-  if (length < 0x80) head.push(length)
-  else if (length < 0x100) head.push(0x81, length)
-  else if (length < 0x10000) head.push(0x82, length >> 8, length & 0xff)
-  else head.push(0x83, length >> 16, (length >> 8) & 0xff, length & 0xff)
-  return Buffer.concat([Buffer.from(head), ...parts], head.length + length)
+  const more = length < 0x80 ? 0 : length < 0x100 ? 1 : length < 0x10000 ? 2 : 3
+  const bytes = Buffer.allocUnsafe(2 + more + length)
+  bytes[0] = tag
+  bytes[1] = more === 0 ? length : 0x80 + more
+  if (more > 0) bytes.writeUIntBE(length, 2, more)
+  let at = 2 + more
+  for (const part of parts) {
+    bytes.set(part, at)
+    at += part.length
+  }
+  return bytes
 }
 
 export const sequence = (...parts: readonly Uint8Array[]): Buffer => der(TAG.sequence, ...parts)

@@ -126,7 +126,8 @@ export function writeSubject(commonName: string, organization?: string): Buffer 
 
 /** Is this subject, in DER, the common name and nothing else? Others write it as PrintableString where they can. */
 export const isOnlyCommonName = (subject: Buffer, commonName: string): boolean =>
-  [TAG.printableString, TAG.utf8String].some((tag) => subject.equals(sequence(attribute(3, commonName, tag))))
+  subject.equals(sequence(attribute(3, commonName, TAG.printableString))) ||
+  subject.equals(sequence(attribute(3, commonName)))
 
 /** Strings of ASCII, besides UTF8String. */
 const ASCII_STRINGS: ReadonlySet<number> = new Set([TAG.printableString, TAG.ia5String])

@@ -1,5 +1,5 @@
 /** What is a certificate made of? TBSCertificate (RFC 5280 4.1) taken apart, each part as its bytes; nothing is judged. */
-import { formatInstant, type Instant } from '../time.ts'
+import type { Instant } from '../time.ts'
 import { DerReader, TAG, tagged, wrapped } from './der.ts'
 import { type RawExtension, readExtensionList } from './extensions.ts'
 
@@ -58,20 +58,24 @@ export function readValidity(validity: Uint8Array): { notBefore: Instant; notAft
   return { notBefore, notAfter }
 }
 
-/** With seconds and in UTC, in the only form that RFC 5280 allows. */
+/** Year of two digits from 1950 to 2049, or of four; with seconds and in UTC: the only forms that RFC 5280 allows. */
+const TIMES: Readonly<Record<number, RegExp>> = {
+  [TAG.utcTime]: /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/,
+  [TAG.generalizedTime]: /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/,
+}
+
 function readTime(times: DerReader): Instant {
   const { tag, content } = times.any()
-  const text = content.toString('latin1')
-  // two digits: 1950 to 2049
-  const full = tag === TAG.utcTime ? `${text < '5' ? '20' : '19'}${text}` : text
-  const at = (from: number): string => full.slice(from, from + 2)
-  const iso = `${full.slice(0, 4)}-${at(4)}-${at(6)}T${at(8)}:${at(10)}:${at(12)}.000Z`
-  const instant = Date.parse(iso)
-  const isTime = tag === TAG.utcTime || tag === TAG.generalizedTime
-  const fits = full.length === 15 && full.endsWith('Z')
-  // Date takes the 30th of February for the 2nd of March
-  if (!isTime || !fits || Number.isNaN(instant) || formatInstant(instant) !== iso) {
-    throw new SyntaxError('validity: expected a time as RFC 5280 writes it')
+  const found = TIMES[tag]?.exec(content.toString('latin1'))
+  if (found) {
+    const [digits = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = found.slice(1).map(Number)
+    const year = tag === TAG.generalizedTime ? digits : digits + (digits < 50 ? 2000 : 1900)
+    const instant = Date.UTC(year, month - 1, day, hour, minute, second)
+    const date = new Date(instant)
+    // Date takes the 30th of February for the 2nd of March, and the year 50 for 1950
+    const exists =
+      date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day
+    if (exists && hour < 24 && minute < 60 && second < 60) return instant
   }
-  return instant
+  throw new SyntaxError('validity: expected a time as RFC 5280 writes it')
 }

@@ -34,7 +34,7 @@ const COMMAND = /^(CONNECT|SUB|UNSUB|PING)\b/
 /** One way of a link. */
 export class Lane {
   #held: Buffer[] = []
-  #stalled = false
+  #waits: (chunk: Buffer) => boolean = () => false
   readonly #to: Duplex
 
   constructor(to: Duplex) {
@@ -42,16 +42,21 @@ export class Lane {
   }
 
   stall(): void {
-    this.#stalled = true
+    this.keepBack(() => true)
+  }
+
+  /** What comes at once and is such waits, also while what came after it passes. */
+  keepBack(waits: (chunk: Buffer) => boolean): void {
+    this.#waits = waits
   }
 
   resume(): void {
-    this.#stalled = false
+    this.#waits = () => false
     for (const chunk of this.#held.splice(0)) this.pass(chunk)
   }
 
   pass(chunk: Buffer): void {
-    if (this.#stalled) this.#held.push(chunk)
+    if (this.#waits(chunk)) this.#held.push(chunk)
     else if (this.#to.writable) this.#to.write(chunk)
   }
 }

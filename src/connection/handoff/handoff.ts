@@ -219,6 +219,8 @@ class Move {
     this.#overlap.open(sids)
     await this.#unlessStopped(second.ping(subscribe(subscriptions)))
     await this.#settle()
+    // two, because a delivery that was matched before the second had the subscription can trail the first PONG
+    await this.#unlessStopped(first.ping())
     await this.#unlessStopped(first.ping())
     this.#overlap.note(sids)
     // another server may be later with copies of what was delivered before: they are dropped as long as nothing is held
@@ -345,13 +347,16 @@ class Move {
       throw new Error('the connection was closed')
     }
     const { rawInfo } = second
-    const dispatcher = this.#sameServer
+    const due = this.#overlap.merge()
+    // A server delivers a message to one connection after the other, and its PONGs may come between when it gets no processor.
+    const isWhole = this.#sameServer && !this.#overlap.owed
+    const dispatcher = isWhole
       ? protocol
       : withoutLateCopies(this.#internals, second, this.#overlap, this.#plain, this.#dwell)
     second.transport.send(Buffer.from(unsubscribe(this.#references.keys())))
     second.handOver(protocol, dispatcher)
     gate.release(second.transport)
-    for (const frame of this.#overlap.merge()) this.#deliver(frame)
+    for (const frame of due) this.#deliver(frame)
     if (this.#elsewhere !== null) {
       protocol.server = this.#elsewhere
       protocol.servers.currentServer = this.#elsewhere

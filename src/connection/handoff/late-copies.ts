@@ -1,4 +1,4 @@
-/** A copy by way of another server may come after the cut: they are looked for a while longer. */
+/** A copy may come after the cut, most of all by way of another server: they are looked for a while longer. */
 import type { Dispatcher, Internals } from './internals.ts'
 import type { MessageFrame, Overlap } from './overlap.ts'
 import { within } from './patience.ts'

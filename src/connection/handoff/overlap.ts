@@ -81,6 +81,12 @@ export class Overlap {
     return false
   }
 
+  /** Did the first connection deliver messages whose copies have not come to the second? After `merge`. */
+  get owed(): boolean {
+    for (const balance of this.#balance.values()) if (balance > 0) return true
+    return false
+  }
+
   /** The second connection is going to have these. */
   open(sids: Iterable<number>): void {
     for (const sid of sids) this.#open.add(sid)
