@@ -58,24 +58,35 @@ export function readValidity(validity: Uint8Array): { notBefore: Instant; notAft
   return { notBefore, notAfter }
 }
 
-/** Year of two digits from 1950 to 2049, or of four; with seconds and in UTC: the only forms that RFC 5280 allows. */
-const TIMES: Readonly<Record<number, RegExp>> = {
-  [TAG.utcTime]: /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/,
-  [TAG.generalizedTime]: /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/,
-}
+const Z = 0x5a
 
+/** Year of two digits from 1950 to 2049, or of four; with seconds and in UTC: the only forms that RFC 5280 allows. */
 function readTime(times: DerReader): Instant {
   const { tag, content } = times.any()
-  const found = TIMES[tag]?.exec(content.toString('latin1'))
-  if (found) {
-    const [digits = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = found.slice(1).map(Number)
-    const year = tag === TAG.generalizedTime ? digits : digits + (digits < 50 ? 2000 : 1900)
-    const instant = Date.UTC(year, month - 1, day, hour, minute, second)
+  // digits of the year; NaN comes through all sums and comparisons
+  const size = tag === TAG.utcTime ? 2 : tag === TAG.generalizedTime ? 4 : Number.NaN
+  if (content.length === size + 11 && content.at(-1) === Z) {
+    const short = twoDigits(content, 0)
+    const year = size === 4 ? short * 100 + twoDigits(content, 2) : short + (short < 50 ? 2000 : 1900)
+    const month = twoDigits(content, size) - 1
+    const day = twoDigits(content, size + 2)
+    const hour = twoDigits(content, size + 4)
+    const minute = twoDigits(content, size + 6)
+    const second = twoDigits(content, size + 8)
+    const instant = Date.UTC(year, month, day, hour, minute, second)
     const date = new Date(instant)
     // Date takes the 30th of February for the 2nd of March, and the year 50 for 1950
-    const exists =
-      date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day
+    const exists = date.getUTCFullYear() === year && date.getUTCMonth() === month && date.getUTCDate() === day
     if (exists && hour < 24 && minute < 60 && second < 60) return instant
   }
   throw new SyntaxError('validity: expected a time as RFC 5280 writes it')
 }
+
+/** NaN where none are. */
+function twoDigits(text: Buffer, at: number): number {
+  const [tens, ones] = [digit(text[at]), digit(text[at + 1])]
+  return tens * 10 + ones
+}
+
+const digit = (character = 0): number =>
+  character >= 0x30 && character <= 0x39 ? character - 0x30 : Number.NaN

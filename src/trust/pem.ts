@@ -14,9 +14,10 @@ export function decodePem(text: string, label: string, what: string, code: Rotor
     throw new RotorError(code, `${what}: expected at most ${MAX_PEM} characters of PEM`)
   const blocks: Buffer[] = []
   let base64: string[] | null = null
-  const lines = text.split(/\r?\n/)
-  for (const [i, whole] of lines.entries()) {
-    const line = whole.trimEnd()
+  const lines = text.split('\n')
+  for (let i = 0; i < lines.length; i += 1) {
+    // what Windows puts before the end of a line, too
+    const line = (lines[i] ?? '').trimEnd()
     if (base64 === null) {
       if (line === `-----BEGIN ${label}-----`) base64 = []
       else if (line !== '' && !line.startsWith('#')) {

@@ -166,12 +166,11 @@ export class VaultAuthority implements Authority {
         throw cause
       })
     const notBefore = Math.min(window.notBefore + CLOCKS, this.#clock.now())
-    const asked = { ...request, ...window, notBefore, authority: certificate }
+    const { notAfter } = window
     const verify = this.#isSample(authority.id)
+    const asked = { csr, commonName, names, usages, notBefore, notAfter, authority: certificate, verify }
     try {
-      return (
-        assertLeaf(checked(signed, answer, path).certificate, { ...asked, verify }, path) + certificate.pem
-      )
+      return assertLeaf(checked(signed, answer, path).certificate, asked, path) + certificate.pem
     } catch (cause) {
       this.#sinceVerified.delete(authority.id)
       throw cause
