@@ -5,6 +5,7 @@ import { type Clock, type Duration, type Instant, sleep } from '../src/time.ts'
 import type { DomainNames } from '../src/wire/names.ts'
 import { decodeRecord, encodeRecord } from '../src/wire/record.ts'
 import { type TurnRequest, turnAnswer } from '../src/wire/requests.ts'
+import { insist } from './insist.ts'
 
 /** The issuer lets a request wait for a few seconds. */
 const REQUEST_TIMEOUT: Duration = 8_000
@@ -79,7 +80,7 @@ async function ask(
   const subject = names.turnSubject(agent)
   const request: TurnRequest = { v: 1, agent, version, op, ...(outcome === undefined ? {} : { outcome }) }
   try {
-    const message = await nc().request(subject, encodeRecord(request), { timeout: REQUEST_TIMEOUT })
+    const message = await insist(nc, subject, encodeRecord(request), REQUEST_TIMEOUT)
     const answer = decodeRecord(turnAnswer, message.data, `answer on ${subject}`)
     return answer.ok
       ? null

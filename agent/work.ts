@@ -5,7 +5,7 @@ import { RotorError } from '../src/errors.ts'
 import type { Logger } from '../src/log.ts'
 import type { Link } from '../src/nats/link.ts'
 import { Backoff, Silence } from '../src/tasks.ts'
-import { type Clock, type Duration, sleep } from '../src/time.ts'
+import { type Clock, type Duration, type Instant, sleep } from '../src/time.ts'
 import type { Applier } from './apply.ts'
 import { ACK_WAIT } from './consume.ts'
 import type { Reporter } from './reporter.ts'
@@ -29,6 +29,8 @@ export class Work {
   readonly #silence = new Silence()
   /** Version that waits to be tried again without a message behind it. */
   #retrying: number | null = null
+  /** The version that failed last, and for how long it is left alone unless it comes in a message. */
+  #failed: { readonly version: number; readonly at: Instant; readonly wait: Duration } | null = null
 
   /** `patience`: the longest wait before a bundle that failed is tried again, milliseconds. */
   constructor(
@@ -58,7 +60,7 @@ export class Work {
   }
 
   offer(item: BundleItem): void {
-    if (!this.#signal.aborted) this.#flight.offer(item)
+    if (!this.#signal.aborted && !this.#comesAgain(item)) this.#flight.offer(item)
   }
 
   idle(): Promise<void> {
@@ -78,6 +80,7 @@ export class Work {
         message?.ack()
         this.#backoff.reset()
         this.#silence.reset()
+        this.#failed = null
       } finally {
         await retire()
       }
@@ -95,9 +98,11 @@ export class Work {
 
   /** A failure is tried again later: by redelivery, or by ourselves when no message stands behind the item. */
   #again(item: BundleItem, error: RotorError): void {
+    const { version } = item.bundle.payload
     const wait = this.#backoff.next()
+    this.#failed = { version, at: this.#clock.now(), wait }
     this.#logger.warn(
-      { version: item.bundle.payload.version, code: error.code, err: error.message, againMs: wait },
+      { version, code: error.code, err: error.message, againMs: wait },
       'a bundle was not applied',
     )
     if (item.message !== null) {
@@ -105,17 +110,23 @@ export class Work {
       return
     }
     // One retry at a time, and never of a bundle that a newer one has replaced.
-    const version = item.bundle.payload.version
     if (this.#retrying !== null && this.#retrying >= version) return
     this.#retrying = version
     void sleep(wait, this.#signal, this.#clock).then(
       () => {
         if (this.#retrying !== version) return
         this.#retrying = null
-        this.offer(item)
+        this.#flight.offer(item)
       },
       () => {},
     )
+  }
+
+  /** Is it tried again soon anyway? While a new leaf is due the renewal timer offers the bundle every second. */
+  #comesAgain({ bundle, message }: BundleItem): boolean {
+    if (message !== null || this.#failed === null) return false
+    const { version, at, wait } = this.#failed
+    return bundle.payload.version <= version && Math.abs(this.#clock.now() - at) < wait
   }
 
   async #sayWorking(message: JsMsg | null, signal: AbortSignal): Promise<void> {

@@ -48,3 +48,40 @@ test('a bundle that failed is not tried again after a newer one was accepted', a
   await work.idle()
   assert.deepEqual(tried, [1, 2])
 })
+
+test('while a new leaf is due and can not be had, the timer that offers the bundle does not shorten the wait', async (t) => {
+  const stop = new AbortController()
+  t.after(() => stop.abort())
+  let now = 1_000_000
+  let tries = 0
+  const applier = {
+    isSuperseded: () => false,
+    isApplied: async () => false,
+    apply: async () => {
+      tries += 1
+      if (tries <= 2) throw new RotorError('ERR_SIGN_PROOF', 'the certificate has ended')
+      return async () => {}
+    },
+  }
+  const waits: number[] = []
+  const logger = {
+    ...silentLogger,
+    warn: (fields: object) => void waits.push(Reflect.get(fields, 'againMs')),
+  }
+  const clock = { now: () => now }
+  const link = { leave: async () => {} }
+  const work = new Work(applier, { flush: async () => {} }, link, 60_000, clock, logger, stop.signal)
+  const offer = async (version: number) => {
+    work.offer({ bundle: bundle(version), message: null })
+    await work.idle()
+    return tries
+  }
+  assert.equal(await offer(1), 1)
+  now += (waits[0] ?? assert.fail()) - 1
+  assert.equal(await offer(1), 1)
+  now += 1
+  assert.equal(await offer(1), 2)
+  assert.equal(await offer(1), 2)
+  assert.equal(await offer(2), 3, 'a newer one is no repetition')
+  assert.equal(await offer(2), 4, 'after a success nothing waits')
+})

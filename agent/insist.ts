@@ -1,0 +1,29 @@
+/**
+ * A request to the issuer. It is asked again while no answer comes: a request is lost with the server that it was on its
+ * way to, or with the connection that the issuer has just left. What is asked here may be answered twice without
+ * harm; a leaf, which costs the issuer something, is asked for once.
+ */
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import type { Duration } from '../src/time.ts'
+
+/** Without an answer for so long a request is made again. */
+const SILENCE: Duration = 1_500
+
+/** The first answer. Throws when there is nobody to answer, or nobody did in `timeout` milliseconds. */
+export async function insist(
+  connection: () => NatsConnection,
+  subject: string,
+  data: Uint8Array | string,
+  timeout: Duration,
+): Promise<Msg> {
+  const deadline = performance.now() + timeout
+  const { promise, resolve, reject } = Promise.withResolvers<Msg>()
+  const once = async (): Promise<Msg> =>
+    connection().request(subject, data, { timeout: Math.max(1, deadline - performance.now()) })
+  const again = setInterval(() => once().then(resolve, reject), SILENCE)
+  try {
+    return await Promise.race([once(), promise])
+  } finally {
+    clearInterval(again)
+  }
+}
