@@ -343,9 +343,9 @@ export class Applier {
 
   /** A turn that can not be given back ends by itself; the step it protected is done. */
   async #giveTurn(version: number, outcome: TurnOutcome): Promise<void> {
-    const { logger, onEvent } = this.#p
+    const { clock, logger, onEvent } = this.#p
     onEvent({ type: 'turn', turn: 'over', version })
-    await releaseTurn(this.#turnOf(version), outcome).catch((cause) =>
+    await releaseTurn(this.#turnOf(version), outcome, clock).catch((cause) =>
       logger.warn(
         { err: RotorError.from(cause).message },
         'the turn was not given back, it will end by itself',

@@ -4,7 +4,7 @@
  * harm; a leaf, which costs the issuer something, is asked for once.
  */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
-import type { Duration } from '../src/time.ts'
+import { type Clock, type Duration, sleep } from '../src/time.ts'
 
 /** Without an answer for so long a request is made again. */
 const SILENCE: Duration = 1_500
@@ -15,15 +15,26 @@ export async function insist(
   subject: string,
   data: Uint8Array | string,
   timeout: Duration,
+  clock: Clock,
 ): Promise<Msg> {
-  const deadline = performance.now() + timeout
+  const begun = clock.now()
   const { promise, resolve, reject } = Promise.withResolvers<Msg>()
-  const once = async (): Promise<Msg> =>
-    connection().request(subject, data, { timeout: Math.max(1, deadline - performance.now()) })
-  const again = setInterval(() => once().then(resolve, reject), SILENCE)
+  const over = new AbortController()
+  const once = async (): Promise<void> => {
+    const left = timeout - (clock.now() - begun)
+    resolve(await connection().request(subject, data, { timeout: Math.max(1, left) }))
+  }
+  const askAgain = async (): Promise<void> => {
+    for (;;) {
+      once().catch(reject)
+      await sleep(SILENCE, over.signal, clock)
+    }
+  }
+  const asking = askAgain().catch(() => {})
   try {
-    return await Promise.race([once(), promise])
+    return await promise
   } finally {
-    clearInterval(again)
+    over.abort()
+    await asking
   }
 }

@@ -28,7 +28,7 @@ export async function acquireTurn(turn: TurnOf, clock: Clock, signal: AbortSigna
   const deadline = clock.now() + PATIENCE
   for (;;) {
     signal.throwIfAborted()
-    const refused = await ask(turn, 'acquire')
+    const refused = await ask(turn, clock, 'acquire')
     if (refused === null) return
     const { error, retryAfter } = refused
     if (error.code !== 'ERR_TURN_REFUSED' || retryAfter > 0 || clock.now() > deadline) throw error
@@ -45,7 +45,7 @@ export async function followCanary(turn: TurnOf, clock: Clock, signal: AbortSign
   let silentSince: Instant | null = null
   for (;;) {
     signal.throwIfAborted()
-    const refused = await ask(turn, 'follow').catch((cause) => ({
+    const refused = await ask(turn, clock, 'follow').catch((cause) => ({
       error: RotorError.from(cause, 'ERR_NATS_UNAVAILABLE'),
       retryAfter: 0,
     }))
@@ -68,19 +68,20 @@ export async function followCanary(turn: TurnOf, clock: Clock, signal: AbortSign
 export type TurnOutcome = 'applied' | 'rolled-back' | undefined
 
 /** Gives the turn back and says how it went. A lost release ends by itself at the issuer. */
-export async function releaseTurn(turn: TurnOf, outcome: TurnOutcome): Promise<void> {
-  await ask(turn, 'release', outcome)
+export async function releaseTurn(turn: TurnOf, outcome: TurnOutcome, clock: Clock): Promise<void> {
+  await ask(turn, clock, 'release', outcome)
 }
 
 async function ask(
   { nc, names, agent, version }: TurnOf,
+  clock: Clock,
   op: TurnRequest['op'],
   outcome?: TurnOutcome,
 ): Promise<{ error: RotorError; retryAfter: number } | null> {
   const subject = names.turnSubject(agent)
   const request: TurnRequest = { v: 1, agent, version, op, ...(outcome === undefined ? {} : { outcome }) }
   try {
-    const message = await insist(nc, subject, encodeRecord(request), REQUEST_TIMEOUT)
+    const message = await insist(nc, subject, encodeRecord(request), REQUEST_TIMEOUT, clock)
     const answer = decodeRecord(turnAnswer, message.data, `answer on ${subject}`)
     return answer.ok
       ? null

@@ -40,6 +40,15 @@ export function turnFacts({
     newest: bundle?.version ?? 0,
     hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
     tolerates: (agent) => loop.tolerates(agent),
+    appliedBy: (version) => {
+      for (const { name, role } of registry.members()) {
+        const status = role === 'server' ? statuses.get(name) : null
+        if (status?.state === 'applied' && status.version === version) {
+          return { agent: name, version, at: Date.parse(status.at) }
+        }
+      }
+      return null
+    },
     confirms: ({ agent, at }) => loop.confirms(agent) ?? clock.now() - at > LEADER_LOOKS,
     canaryUntil: (version) => (serverIsExpected() ? issuedAt(version) + time : 0),
   }

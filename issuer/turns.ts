@@ -45,6 +45,8 @@ export interface TurnFacts {
   readonly hasEnded: (holder: { readonly agent: string; readonly version: number }) => boolean
   /** May the others go on although this one has put a version back? */
   readonly tolerates: (agent: string) => boolean
+  /** A server whose status shows this version proven: the release of the first one may get lost, or never be sent. */
+  readonly appliedBy: (version: number) => TurnRecord['proven']
   /** Has the issuer seen by itself that this server takes what the version is for? */
   readonly confirms: (proven: NonNullable<TurnRecord['proven']>) => boolean
   /** Until when a server may still be expected to be the first of this version. */
@@ -87,16 +89,17 @@ export function takeTurn(
 function refusedByCanary(
   { failed, proven }: TurnRecord,
   { agent, version, op }: TurnRequest,
-  { now, turnTime, tolerates, confirms, canaryUntil, newest }: TurnFacts,
+  { now, turnTime, tolerates, confirms, appliedBy, canaryUntil, newest }: TurnFacts,
 ): Refused | null {
   // it may have been taken back while this one waited
   if (version < newest) return { refused: `version ${newest} has replaced version ${version}`, final: true }
   if (failed !== null && failed.version === version && failed.agent !== agent && !tolerates(failed.agent)) {
     return { refused: `${failed.agent} had to put version ${version} back`, final: true }
   }
-  if (proven?.version === version) {
-    const open = proven.agent === agent || now >= proven.at + turnTime || confirms(proven)
-    return open ? null : { refused: `${proven.agent}, the first server, is looked at`, final: false }
+  const first = proven?.version === version ? proven : appliedBy(version)
+  if (first !== null) {
+    const open = first.agent === agent || now >= first.at + turnTime || confirms(first)
+    return open ? null : { refused: `${first.agent}, the first server, is looked at`, final: false }
   }
   if (op === 'acquire' || (proven?.version ?? 0) > version || now >= canaryUntil(version)) return null
   return { refused: `no server has proven version ${version} yet`, final: false }

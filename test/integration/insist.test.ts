@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test'
 import { connect, errors, type NatsConnection } from '@nats-io/transport-node'
 import { insist } from '../../agent/insist.ts'
 import { type NatsServerProcess, startNatsServer } from '../../src/local/nats-server.ts'
+import { systemClock } from '../../src/time.ts'
 
 let dir: string
 let server: NatsServerProcess
@@ -37,7 +38,7 @@ async function listener(subject: string, from: number): Promise<string[]> {
 
 test('what is answered is asked once', async () => {
   const heard = await listener('answered', 1)
-  assert.equal((await insist(() => nc, 'answered', 'turn', 20_000)).string(), '1')
+  assert.equal((await insist(() => nc, 'answered', 'turn', 20_000, systemClock)).string(), '1')
   assert.deepEqual(heard, ['turn'])
 })
 
@@ -51,7 +52,7 @@ test('a request that got lost is made again, on the connection that is in use th
       used.push(connections.shift() ?? assert.fail('asked more than twice'))
       return used.at(-1) ?? assert.fail()
     }
-    assert.equal((await insist(connection, 'lost', 'turn', 20_000)).string(), '2')
+    assert.equal((await insist(connection, 'lost', 'turn', 20_000, systemClock)).string(), '2')
     assert.deepEqual(
       [heard, used],
       [
@@ -66,13 +67,13 @@ test('a request that got lost is made again, on the connection that is in use th
 
 test('without anybody who listens it fails at once, without an answer in its time', async () => {
   await assert.rejects(
-    insist(() => nc, 'nobody', '', 60_000),
+    insist(() => nc, 'nobody', '', 60_000, systemClock),
     (cause: Error) =>
       cause.cause instanceof errors.NoRespondersError || cause instanceof errors.NoRespondersError,
   )
   const heard = await listener('silent', Number.POSITIVE_INFINITY)
   await assert.rejects(
-    insist(() => nc, 'silent', '', 2_000),
+    insist(() => nc, 'silent', '', 2_000, systemClock),
     errors.TimeoutError,
   )
   assert.equal(heard.length, 2)

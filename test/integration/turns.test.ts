@@ -52,6 +52,7 @@ describe('turns over NATS', () => {
       hasEnded: () => false,
       tolerates: () => false,
       confirms: () => true,
+      appliedBy: () => null,
       canaryUntil: () => Number.POSITIVE_INFINITY,
     }
     const turns = new Turns(names, systemClock, () => facts)
@@ -82,7 +83,7 @@ describe('turns over NATS', () => {
     using _ = answering()
     await acquire('nats-1')
     assert.equal(gone, false)
-    await releaseTurn(of('nats-1'), 'applied')
+    await releaseTurn(of('nats-1'), 'applied', systemClock)
     await following
   })
 
@@ -91,7 +92,7 @@ describe('turns over NATS', () => {
     const next = VERSION + 1
     await acquire('nats-1', next)
     const following = assert.rejects(followCanary(of('orders', next), systemClock, NEVER), REFUSED)
-    await releaseTurn(of('nats-1', next), 'rolled-back')
+    await releaseTurn(of('nats-1', next), 'rolled-back', systemClock)
     await following
     await assert.rejects(acquire('nats-2', next), REFUSED)
   })

@@ -68,3 +68,24 @@ test('a step has ended by what its agent reports, whether the release arrived or
   assert.equal(ended({ version: 4, state: 'rolled-back', lastError }), true)
   assert.equal(ended({ version: 4, state: 'rolled-back', lastError: { ...lastError, version: 3 } }), false)
 })
+
+test('a version is proven by what a server reports of it, and by nobody else', () => {
+  const appliedBy = (agent: string, change: Partial<AgentStatus>) =>
+    turnFacts({
+      view: { bundle },
+      registry: { members: () => MEMBERS },
+      statuses: {
+        get: (name) =>
+          name === agent
+            ? status(steadyState(), { agent, at: formatInstant(now), version: 5, ...change })
+            : null,
+      },
+      loop: { tolerates: () => false, confirms: () => null },
+      clock: { now: () => now },
+    }).appliedBy(5)
+  assert.deepEqual(appliedBy('n1', {}), { agent: 'n1', version: 5, at: now })
+  assert.equal(appliedBy('n1', { state: 'applying' }), null)
+  assert.equal(appliedBy('n1', { state: 'rolled-back' }), null)
+  assert.equal(appliedBy('n1', { version: 4 }), null)
+  assert.equal(appliedBy('orders', {}), null)
+})

@@ -19,6 +19,7 @@ const facts = (now: number, ended = false, change: Partial<TurnFacts> = {}): Tur
   hasEnded: () => ended,
   tolerates: () => false,
   confirms: () => true,
+  appliedBy: () => null,
   canaryUntil: () => 0,
   newest: 0,
   ...change,
@@ -53,6 +54,24 @@ test('a release that got lost does not block the others: the status of the holde
   assert.deepEqual(takeTurn(held, acquire('nats-2'), facts(1, true)), {
     next: { ...NO_TURN, holder: { agent: 'nats-2', version: 5 }, until: 20_001 },
   })
+})
+
+test('a first server that ended before it could give the turn back is known by its status, and looked at', () => {
+  const held = after(NO_TURN, acquire('nats-1'))
+  const follow: TurnRequest = { v: 1, agent: 'orders', version: 5, op: 'follow' }
+  const told = { canaryUntil: () => 10_000, appliedBy: () => ({ agent: 'nats-1', version: 5, at: 1 }) }
+  assert.deepEqual(takeTurn(held, follow, facts(2, true, { ...told, appliedBy: () => null })), {
+    refused: 'no server has proven version 5 yet',
+    final: false,
+  })
+  assert.deepEqual(takeTurn(held, follow, facts(2, true, { ...told, confirms: () => false })), {
+    refused: 'nats-1, the first server, is looked at',
+    final: false,
+  })
+  assert.deepEqual(takeTurn(held, follow, facts(2, true, told)), { next: held })
+  // what it had to put back stays put back
+  const failed = after(held, release('nats-1', 'rolled-back'))
+  assert.match(JSON.stringify(takeTurn(failed, follow, facts(2, true, told))), /had to put version 5 back/)
 })
 
 test('a turn lasts at most half an epoch where epochs are short', () => {
