@@ -96,9 +96,12 @@ function refusedByCanary(
   if (failed !== null && failed.version === version && failed.agent !== agent && !tolerates(failed.agent)) {
     return { refused: `${failed.agent} had to put version ${version} back`, final: true }
   }
-  const first = proven?.version === version ? proven : appliedBy(version)
+  const known = proven?.version === version ? proven : null
+  const first = known ?? appliedBy(version)
   if (first !== null) {
-    const open = first.agent === agent || now >= first.at + turnTime || confirms(first)
+    // a report is repeated: its moment is not that of the proof
+    const until = known === null ? canaryUntil(version) : known.at + turnTime
+    const open = first.agent === agent || now >= until || confirms(first)
     return open ? null : { refused: `${first.agent}, the first server, is looked at`, final: false }
   }
   if (op === 'acquire' || (proven?.version ?? 0) > version || now >= canaryUntil(version)) return null

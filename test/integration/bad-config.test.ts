@@ -33,7 +33,9 @@ interface Refusal {
 
 /** Runs it for machines, and for people where asked: each run is a process. */
 async function assertRefused({ args, code, exit, says = [], people = false }: Refusal): Promise<void> {
-  const [json, plain] = await Promise.all([rotor(...args, '--json'), people ? rotor(...args) : null])
+  // one after the other: an agent locks its directory before it looks into it
+  const json = await rotor(...args, '--json')
+  const plain = people ? await rotor(...args) : null
   const where = `rotor ${args.join(' ')}\n${json.stdout}\n${plain?.stderr}`
   assert.equal(json.code, exit, where)
   const { message, ...rest } = JSON.parse(json.stdout)

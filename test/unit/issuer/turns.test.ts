@@ -69,6 +69,13 @@ test('a first server that ended before it could give the turn back is known by i
     final: false,
   })
   assert.deepEqual(takeTurn(held, follow, facts(2, true, told)), { next: held })
+  // nobody waits for that look for ever, however new the report is
+  const late = {
+    ...told,
+    confirms: () => false,
+    appliedBy: () => ({ agent: 'nats-1', version: 5, at: 10_000 }),
+  }
+  assert.deepEqual(takeTurn(held, follow, facts(10_000, true, late)), { next: held })
   // what it had to put back stays put back
   const failed = after(held, release('nats-1', 'rolled-back'))
   assert.match(JSON.stringify(takeTurn(failed, follow, facts(2, true, told))), /had to put version 5 back/)
