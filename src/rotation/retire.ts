@@ -173,8 +173,9 @@ export function retirement(s: Situation): Retirement {
     if (s.seen.own !== undefined) moments.push(s.seen.own.notAfter)
     const needed = [...itself, ...dependents(s, epoch)]
     const taint = taintOf(s, epoch)
-    if (taint !== undefined) moments.push(removeBy(s, epoch, taint))
-    const overdue = taint !== undefined && s.now >= removeBy(s, epoch, taint) && itself.length === 0
+    const until = taint === undefined ? Number.POSITIVE_INFINITY : removeBy(s, epoch, taint)
+    moments.push(until)
+    const overdue = s.now >= until && itself.length === 0
     if (needed.length === 0 || overdue) {
       ready.push(epoch)
       // a client chooses the name of its connection: it must not pass for that of a node

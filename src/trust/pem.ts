@@ -36,7 +36,7 @@ export function decodePem(text: string, label: string, what: string, code: Rotor
   return blocks
 }
 
-/** One block exactly as `encodePem` writes it, the last newline apart: most texts are this, and are read in a tenth of the time. */
+/** One block exactly as `encodePem` writes it, the last newline apart: most texts are this. */
 function decodeUsual(text: string, label: string): Buffer | null {
   const begin = `-----BEGIN ${label}-----\n`
   const end = text.indexOf('\n-----END', begin.length)

@@ -138,7 +138,7 @@ class NoAnswer extends Error {}
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** By hand: one is asked for with each leaf, and a schema takes ten times as long. */
+/** By hand: one comes with each leaf, and a schema looks at every member of it. */
 function isAnswer(value: unknown): value is ApiAnswer {
   if (!isObject(value)) return false
   const { data = null, auth = null } = value

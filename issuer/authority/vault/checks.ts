@@ -104,7 +104,7 @@ export function assertLeaf(
   expect(!ca && !keyCertSign && unknownCritical.length === 0, path, 'a leaf', 'a CA, or unknown extensions')
   const { subject } = parts
   expect(isOnlyCommonName(subject, commonName), path, `the subject "CN=${commonName}"`, 'another one')
-  assertNames(extensions.names, names, path)
+  assertSameNames(extensions.names, names, path)
   const wanted = usages.map((usage) => USAGE[usage])
   const found = extensions.usages
   if (!isSame(found, wanted)) throw unexpected(path, `the usages ${sorted(wanted)}`, sorted(found) || 'none')
@@ -138,7 +138,7 @@ function isSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && (isEqual(one, other) || isEqual(one.toSorted(), other.toSorted()))
 }
 
-function assertNames(found: Names, wanted: Names, path: string): void {
+function assertSameNames(found: Names, wanted: Names, path: string): void {
   const { dns, ip, uri } = wanted
   if (isSame(found.dns, dns) && isSame(found.ip, ip) && isSame(found.uri, uri)) return
   // an address that was asked for may be written in another way
