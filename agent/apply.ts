@@ -209,7 +209,8 @@ export class Applier {
       spare.drop()
       if (signal.aborted) throw cause
       await this.#putBack(version, before, next, cause, signal)
-      if (exclusive) await this.#giveTurn(version, isRefusal(cause) ? 'rolled-back' : undefined)
+      const outcome = isRefusal(cause) ? 'rolled-back' : undefined
+      await Promise.all([exclusive ? this.#giveTurn(version, outcome) : null, this.#tidy()])
       throw cause
     }
   }
@@ -299,7 +300,6 @@ export class Applier {
       step: 'idle',
       lastError: this.#errorRecord(error, version),
     })
-    await this.#tidy()
     onEvent({ type: 'rolled-back', version, code: error.code, message: error.message })
   }
 

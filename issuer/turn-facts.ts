@@ -1,4 +1,5 @@
 /** What this issuer knows when an agent asks for its turn: of the bundle in force, of the other agents, of its own handshakes. */
+import { isVerdict } from '../src/rotation/budget.ts'
 import type { Clock, Duration, Instant } from '../src/time.ts'
 import { type AgentStatus, SILENT } from '../src/wire/status.ts'
 import type { Loop } from './loop/loop.ts'
@@ -35,20 +36,21 @@ export function turnFacts({
     status !== null && clock.now() - Date.parse(status.at) >= SILENT
   const serverIsExpected = (): boolean =>
     registry.members().some(({ name, role }) => role === 'server' && !isSilent(statuses.get(name)))
+  const servers = (): AgentStatus[] =>
+    registry.members().flatMap(({ name, role }) => (role === 'server' ? (statuses.get(name) ?? []) : []))
   return {
     turnTime: time,
     newest: bundle?.version ?? 0,
     hasEnded: ({ agent, version }) => hasEnded(statuses.get(agent), version),
     tolerates: (agent) => loop.tolerates(agent),
     appliedBy: (version) => {
-      for (const { name, role } of registry.members()) {
-        const status = role === 'server' ? statuses.get(name) : null
-        if (status?.state === 'applied' && status.version === version) {
-          return { agent: name, version, at: Date.parse(status.at) }
-        }
-      }
-      return null
+      const first = servers().find((one) => one.state === 'applied' && one.version === version)
+      return first === undefined ? null : { agent: first.agent, version, at: Date.parse(first.at) }
     },
+    refusedBy: (version) =>
+      servers().flatMap((one) =>
+        hasPutBack(one, version) && isVerdict(one.lastError.code) ? one.agent : [],
+      ),
     confirms: ({ agent, at }) => loop.confirms(agent) ?? clock.now() - at > LEADER_LOOKS,
     canaryUntil: (version) => (serverIsExpected() ? issuedAt(version) + time : 0),
   }
@@ -57,7 +59,10 @@ export function turnFacts({
 /** Has this agent proven the version, or put it back? */
 function hasEnded(status: AgentStatus | null, version: number): boolean {
   if (status === null || status.state === 'applying') return false
-  return (
-    status.version >= version || (status.state === 'rolled-back' && status.lastError?.version === version)
-  )
+  return status.version >= version || hasPutBack(status, version)
 }
+
+type PutBack = AgentStatus & { readonly lastError: NonNullable<AgentStatus['lastError']> }
+
+const hasPutBack = (status: AgentStatus, version: number): status is PutBack =>
+  status.state === 'rolled-back' && status.lastError?.version === version

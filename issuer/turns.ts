@@ -47,6 +47,8 @@ export interface TurnFacts {
   readonly tolerates: (agent: string) => boolean
   /** A server whose status shows this version proven: the release of the first one may get lost, or never be sent. */
   readonly appliedBy: (version: number) => TurnRecord['proven']
+  /** Servers whose status shows this version put back after a verdict: the report may be here before the release. */
+  readonly refusedBy: (version: number) => readonly string[]
   /** Has the issuer seen by itself that this server takes what the version is for? */
   readonly confirms: (proven: NonNullable<TurnRecord['proven']>) => boolean
   /** Until when a server may still be expected to be the first of this version. */
@@ -87,14 +89,17 @@ export function takeTurn(
 
 /** What the first server of this version says to all others. */
 function refusedByCanary(
-  { failed, proven }: TurnRecord,
+  { holder, until: heldUntil, failed, proven }: TurnRecord,
   { agent, version, op }: TurnRequest,
-  { now, turnTime, tolerates, confirms, appliedBy, canaryUntil, newest }: TurnFacts,
+  facts: TurnFacts,
 ): Refused | null {
+  const { now, turnTime, hasEnded, tolerates, confirms, appliedBy, refusedBy, canaryUntil, newest } = facts
   // it may have been taken back while this one waited
   if (version < newest) return { refused: `version ${newest} has replaced version ${version}`, final: true }
-  if (failed !== null && failed.version === version && failed.agent !== agent && !tolerates(failed.agent)) {
-    return { refused: `${failed.agent} had to put version ${version} back`, final: true }
+  const told = failed?.version === version ? [failed.agent] : []
+  const refusing = [...told, ...refusedBy(version)].find((name) => name !== agent && !tolerates(name))
+  if (refusing !== undefined) {
+    return { refused: `${refusing} had to put version ${version} back`, final: true }
   }
   const known = proven?.version === version ? proven : null
   const first = known ?? appliedBy(version)
@@ -104,7 +109,11 @@ function refusedByCanary(
     const open = first.agent === agent || now >= until || confirms(first)
     return open ? null : { refused: `${first.agent}, the first server, is looked at`, final: false }
   }
-  if (op === 'acquire' || (proven?.version ?? 0) > version || now >= canaryUntil(version)) return null
+  if (op === 'acquire' || (proven?.version ?? 0) > version) return null
+  // who took its turn late, on a slow machine, has the time of a turn all the same
+  const isAtIt = holder?.version === version && !hasEnded(holder)
+  const expected = canaryUntil(version)
+  if (now >= (isAtIt ? Math.max(expected, Math.min(heldUntil, expected + turnTime)) : expected)) return null
   return { refused: `no server has proven version ${version} yet`, final: false }
 }
 

@@ -53,6 +53,7 @@ describe('turns over NATS', () => {
       tolerates: () => false,
       confirms: () => true,
       appliedBy: () => null,
+      refusedBy: () => [],
       canaryUntil: () => Number.POSITIVE_INFINITY,
     }
     const turns = new Turns(names, systemClock, () => facts)

@@ -89,3 +89,22 @@ test('a version is proven by what a server reports of it, and by nobody else', (
   assert.equal(appliedBy('n1', { version: 4 }), null)
   assert.equal(appliedBy('orders', {}), null)
 })
+
+test('a version is put back by what a server reports as its verdict, and by nothing else', () => {
+  const refusedBy = (agent: string, change: Partial<AgentStatus>) =>
+    turnFacts({
+      view: { bundle },
+      registry: { members: () => MEMBERS },
+      statuses: { get: (name) => (name === agent ? status(steadyState(), { agent, ...change }) : null) },
+      loop: { tolerates: () => false, confirms: () => null },
+      clock: { now: () => now },
+    }).refusedBy(5)
+  const lastError = { code: 'ERR_PROOF_FAILED' as const, message: '', at: formatInstant(now), version: 5 }
+  const back = { version: 4, state: 'rolled-back', lastError } as const
+  assert.deepEqual(refusedBy('n1', back), ['n1'])
+  assert.deepEqual(refusedBy('orders', back), [])
+  assert.deepEqual(refusedBy('n1', { ...back, state: 'applied' }), [])
+  assert.deepEqual(refusedBy('n1', { ...back, lastError: { ...lastError, version: 4 } }), [])
+  const down = { ...lastError, code: 'ERR_NATS_UNAVAILABLE' as const }
+  assert.deepEqual(refusedBy('n1', { ...back, lastError: down }), [])
+})
