@@ -14,6 +14,7 @@ import {
   type FrameKinds,
   type Internals,
 } from './internals.ts'
+import { LateCopies } from './late-copies.ts'
 import type { MessageFrame } from './overlap.ts'
 import { within } from './patience.ts'
 
@@ -27,10 +28,11 @@ type CloseListener = (...args: unknown[]) => void
 
 export class FirstConnection implements Dispatcher {
   readonly transport: ClientTransport
+  /** Does the client get this message now? */
+  onMessage: (frame: MessageFrame) => boolean = () => true
   readonly #protocol: ClientProtocol
   readonly #kinds: FrameKinds
   readonly #timeout: Duration
-  #onMessage: (frame: MessageFrame) => boolean
   readonly #dead = Promise.withResolvers<void>()
   readonly #onClose = () => this.#dead.resolve()
   #frames = 0
@@ -42,22 +44,21 @@ export class FirstConnection implements Dispatcher {
   #clientPings = 0
   #closeListeners: CloseListener[] = []
 
-  /** Begins to look. `onMessage` says whether the client gets a message now. */
-  constructor(
-    { protocol, kinds }: Internals,
-    timeout: Duration,
-    onMessage: (frame: MessageFrame) => boolean,
-  ) {
+  /** Begins to look. */
+  constructor({ protocol, kinds }: Internals, timeout: Duration) {
     this.transport = protocol.transport
     this.#protocol = protocol
     this.#kinds = kinds
     this.#timeout = timeout
-    this.#onMessage = onMessage
     protocol.parser.dispatcher = this
   }
 
-  /** Returns when a handoff that was given up has its PONGs on this connection: they would be taken for ours. */
+  /**
+   * Returns when the last handoff has nothing to look for any more: copies that may be late, and, when it was given up, its
+   * PONGs on this connection, which would be taken for ours.
+   */
   static async free({ parser: { dispatcher } }: ClientProtocol, timeout: Duration): Promise<void> {
+    if (dispatcher instanceof LateCopies) await dispatcher.over
     if (!(dispatcher instanceof FirstConnection)) return
     const late = () => lost(`no PONG within ${timeout} ms on the connection in use, since the last handoff`)
     await within(dispatcher.#left.promise, timeout, late, () => dispatcher.#frames)
@@ -66,11 +67,22 @@ export class FirstConnection implements Dispatcher {
   push(frame: Frame): void {
     this.#frames += 1
     if (frame.kind === this.#kinds.message && frame.msg !== undefined && frame.data !== undefined) {
-      if (!this.#onMessage(frame as MessageFrame)) return
+      if (!this.onMessage(frame as MessageFrame)) return
     } else if (frame.kind === this.#kinds.pong && this.#isOurs()) {
       return
     }
     this.#protocol.push(frame)
+  }
+
+  /** Have the client's frames been held? */
+  get isHeld(): boolean {
+    return this.#gate !== null
+  }
+
+  /** What the client has sent so far has reached the server. Throws as `ping`. */
+  async flush(): Promise<void> {
+    this.#protocol.flushPending()
+    await this.ping()
   }
 
   /** Sends `commands` and a PING; resolves when the server has answered. Throws when it does not. */
@@ -94,7 +106,7 @@ export class FirstConnection implements Dispatcher {
     this.#closeListeners = (socket?.listeners('close') ?? []) as CloseListener[]
     for (const listener of this.#closeListeners) socket?.off('close', listener)
     socket?.on('close', this.#onClose)
-    this.#gate = new Gate(this.transport)
+    this.#gate = new Gate(this.transport, this.#timeout)
     protocol.transport = this.#gate
     return this.#gate
   }
@@ -102,7 +114,7 @@ export class FirstConnection implements Dispatcher {
   /** The client goes on with this connection as if nothing had been. */
   letGo(): void {
     this.#isLeft = true
-    this.#onMessage = () => true
+    this.onMessage = () => true
     this.#leave()
     this.open()
   }

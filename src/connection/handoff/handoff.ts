@@ -2,35 +2,26 @@
  * Moves a live connection to new TLS material without a gap: STATES.md beside this file says each step, what the
  * service can notice of it, and what happens when it fails.
  */
-import { type Duration, sleep } from '../../time.ts'
+import type { Duration } from '../../time.ts'
+import { Course } from './course.ts'
 import { lost, onEnd } from './ends.ts'
 import { FirstConnection } from './first.ts'
 import type { Gate } from './gate.ts'
-import type {
-  ClientOptions,
-  ClientProtocol,
-  ClientSubscription,
-  Internals,
-  KnownServer,
-} from './internals.ts'
-import { withoutLateCopies } from './late-copies.ts'
-import { type MessageFrame, Overlap } from './overlap.ts'
+import type { ClientOptions, ClientProtocol, Internals, KnownServer } from './internals.ts'
+import { Join, TooMuch } from './join.ts'
+import { LateCopies } from './late-copies.ts'
+import type { MessageFrame } from './overlap.ts'
 import { reach } from './reach.ts'
 import type { SecondConnection } from './second.ts'
-import {
-  changes,
-  referenceOf,
-  subscribe,
-  subscribeReferences,
-  unsubscribe,
-  type Wanted,
-  wanted,
-} from './subscriptions.ts'
+import { subscribe, unsubscribe, type Wanted, wanted } from './subscriptions.ts'
 
 export interface HandoffOptions {
   /** Milliseconds for the dial, and for each answer of a server. @default 5000 */
   readonly timeout?: Duration
-  /** Milliseconds until all servers of a cluster know of a subscription, when the second is on another one. @default 250 */
+  /**
+   * Milliseconds until all servers of a cluster know of a subscription, and for a server to deliver what it had begun to
+   * deliver, also when it gets no processor. @default 250
+   */
   readonly dwell?: Duration
   /** Bytes of messages that are remembered and held at most until the cut. @default 8 MiB */
   readonly limit?: number
@@ -69,8 +60,6 @@ const ATTEMPTS = 3
 /** Milliseconds for a PONG of a connection that is not behind, and how often that is looked for. */
 const CALM: Duration = 25
 const LOOKS_FOR_CALM = 10
-/** Tries to find a moment without messages that are equal to others of a moment ago. */
-const COMPARISONS = 5
 
 /**
  * Moves the connection to one that is dialled with `tls`. Throws why not; the service then goes on with what it had.
@@ -94,9 +83,6 @@ export async function handOff(
   }
 }
 
-/** The bound of what is remembered and held was reached. */
-class TooMuch extends Error {}
-
 /** What the client had subscribed to when its frames began to wait. */
 interface Held extends Wanted {
   readonly at: number
@@ -105,23 +91,13 @@ interface Held extends Wanted {
 class Move {
   readonly #internals: Internals
   readonly #protocol: ClientProtocol
-  readonly #isDraining: () => boolean
+  readonly #course: Course
   readonly #options: ClientOptions
   readonly #timeout: Duration
   readonly #dwell: Duration
   readonly #limit: number
   readonly #tries: number
-  readonly #overlap = new Overlap()
-  readonly #stop = new AbortController()
-  readonly #signal: AbortSignal
-  readonly #forget: (() => void)[] = []
-  /** Plain subscriptions that the second connection has. */
-  readonly #plain = new Set<number>()
-  readonly #queue = new Set<number>()
-  /** The sid of the group's subscription, by that of its reference. */
-  readonly #references = new Map<number, number>()
   readonly #groupOrder: boolean
-  #isCutting = false
   #sameServer = true
   /** The server of the client's list that the second connection is to, when it is not the one in use. */
   #elsewhere: KnownServer | null = null
@@ -130,132 +106,89 @@ class Move {
     const { protocol } = internals
     this.#internals = internals
     this.#protocol = protocol
-    this.#isDraining = isDraining
+    this.#course = new Course(protocol, isDraining, options.signal)
     this.#options = { ...protocol.options, tls }
     this.#timeout = options.timeout ?? TIMEOUT
     this.#dwell = options.dwell ?? DWELL
     this.#limit = options.limit ?? LIMIT
     this.#tries = options.tries ?? TRIES
     this.#groupOrder = options.groupOrder ?? true
-    this.#signal =
-      options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal])
-    const gone = (why: Error) => () => this.#stop.abort(why)
-    this.#forget.push(
-      onEnd(protocol.closed, gone(new Error('the connection was closed'))),
-      onEnd(protocol.transport.closed(), gone(lost('the connection was lost'))),
-    )
   }
 
   async run(): Promise<Omit<Handoff, 'attempts'>> {
     const began = performance.now()
-    this.#mayGoOn()
-    await this.#unlessStopped(FirstConnection.free(this.#protocol, this.#timeout))
+    const course = this.#course
+    course.mayGoOn()
+    await course.unlessStopped(FirstConnection.free(this.#protocol, this.#timeout))
     const { second, sameServer, elsewhere } = await reach(this.#internals, this.#options, {
       tries: this.#tries,
       timeout: this.#timeout,
-      signal: this.#signal,
+      signal: course.signal,
     })
     this.#sameServer = sameServer
     this.#elsewhere = elsewhere
     const dialled = performance.now()
-    const first = new FirstConnection(this.#internals, this.#timeout, (frame) => this.#onFirst(frame))
-    second.onMessage = (frame) => this.#onSecond(frame)
-    const unlinkEnd = onEnd(second.transport.closed(), () =>
-      this.#stop.abort(lost('the new connection was lost')),
-    )
+    const first = new FirstConnection(this.#internals, this.#timeout)
+    const join = new Join(course, {
+      first,
+      second,
+      sameServer,
+      dwell: this.#dwell,
+      limit: this.#limit,
+      groupOrder: this.#groupOrder,
+    })
+    const unlinkEnd = onEnd(second.transport.closed(), () => course.stop(lost('the new connection was lost')))
     const end = () => {
       first.discard()
       second.discard()
     }
-    this.#forget.push(unlinkEnd, onEnd(this.#protocol.closed, end))
+    course.defer(unlinkEnd)
+    course.defer(onEnd(this.#protocol.closed, end))
     let held: Held | null = null
     try {
       await this.#calm(first)
       // Our own messages, sent on the first, would come back on the second: nothing is sent while both are there.
       if (this.#options.noEcho === true) {
         held = this.#hold(first)
-        await this.#unlessStopped(first.ping())
-        await this.#settle()
+        await course.unlessStopped(first.ping())
+        await join.settle()
       }
-      await this.#join(held?.plain ?? this.#wanted().plain, first, second)
+      await join.join(held?.plain ?? this.#wanted().plain)
       held ??= this.#hold(first)
-      await this.#joinLate(held, first, second)
+      await join.joinLate(held)
       unlinkEnd()
     } catch (cause) {
-      await this.#keepFirst(first, second)
+      await this.#keepFirst(first, second, join)
       throw cause
     }
-    await this.#cut(first, second)
+    await this.#cut(first, second, join)
     const done = performance.now()
     return {
-      sameServer: this.#sameServer,
+      sameServer,
       dialMs: dialled - began,
       overlapMs: held.at - dialled,
       cutMs: done - held.at,
-      held: this.#overlap.held,
-      matched: this.#overlap.matched,
+      held: join.overlap.held,
+      matched: join.overlap.matched,
     }
   }
 
   end(): void {
-    for (const forget of this.#forget) forget()
-  }
-
-  // ---- overlap
-
-  /** Gives the second connection these plain subscriptions, and waits for the moments that `Overlap` speaks of. */
-  async #join(
-    subscriptions: readonly ClientSubscription[],
-    first: FirstConnection,
-    second: SecondConnection,
-  ): Promise<void> {
-    const sids = subscriptions.map(({ sid }) => sid)
-    for (const sid of sids) this.#plain.add(sid)
-    // The first must have them before the second has: what comes to the second alone would be dropped, and the first
-    // message of a JetStream consumer comes as soon as anybody has subscribed.
-    this.#protocol.flushPending()
-    await this.#unlessStopped(first.ping())
-    await this.#settle()
-    this.#overlap.open(sids)
-    await this.#unlessStopped(second.ping(subscribe(subscriptions)))
-    await this.#settle()
-    // two, because a delivery that was matched before the second had the subscription can trail the first PONG
-    await this.#unlessStopped(first.ping())
-    await this.#unlessStopped(first.ping())
-    this.#overlap.note(sids)
-    // another server may be later with copies of what was delivered before: they are dropped as long as nothing is held
-    await this.#settle()
-    await this.#unlessStopped(second.ping())
-    this.#mayGoOn()
-    this.#overlap.hold(sids)
-    await this.#compare(first)
-  }
-
-  /** How often did messages come that are equal? Copies by way of another server may take any time: no telling there. */
-  async #compare(first: FirstConnection): Promise<void> {
-    if (!this.#sameServer) return
-    for (let left = COMPARISONS; left > 0 && this.#overlap.unsure; left -= 1) {
-      const done = this.#overlap.compare()
-      // two, because a delivery can trail the first PONG
-      await this.#unlessStopped(first.ping())
-      await this.#unlessStopped(first.ping())
-      done()
-    }
-    this.#mayGoOn()
+    this.#course.end()
   }
 
   /** Everything that waits in the first connection prolongs overlap and cut: look for a better moment. */
   async #calm(first: FirstConnection): Promise<void> {
     for (let left = LOOKS_FOR_CALM; left > 0; left -= 1) {
       const began = performance.now()
-      await this.#unlessStopped(first.ping())
+      await this.#course.unlessStopped(first.ping())
       if (performance.now() - began < CALM) return
     }
   }
 
   /** The client's frames wait from here on; what it subscribes to from here on is among them. */
   #hold(first: FirstConnection): Held {
-    this.#mayGoOn()
+    this.#course.mayGoOn()
     first.hold()
     return { at: performance.now(), ...this.#wanted() }
   }
@@ -264,66 +197,17 @@ class Move {
     return wanted(this.#protocol.subscriptions.all())
   }
 
-  /** What changed meanwhile, and the queue subscriptions: those as late as can be, for a group may have its order. */
-  async #joinLate({ plain, queue }: Held, first: FirstConnection, second: SecondConnection): Promise<void> {
-    const { added, removed } = changes(this.#plain, plain)
-    for (const sid of removed) this.#plain.delete(sid)
-    if (removed.length > 0) await this.#unlessStopped(second.ping(unsubscribe(removed)))
-    if (added.length > 0) await this.#join(added, first, second)
-    if (queue.length > 0) await this.#joinGroups(queue, second)
-    // On another server also: what we published must be on its way before we publish by another route.
-    await this.#settle()
-    this.#mayGoOn()
-  }
-
-  /** From here on the messages of queue groups wait on both, to be delivered in the order of the references. */
-  async #joinGroups(queue: readonly ClientSubscription[], second: SecondConnection): Promise<void> {
-    for (const { sid } of queue) this.#references.set(referenceOf(sid), sid)
-    if (this.#groupOrder) {
-      second.mayBeRefused = true
-      await this.#unlessStopped(second.ping(subscribeReferences(queue)))
-      await this.#settle()
-      second.mayBeRefused = false
-    }
-    for (const { sid } of queue) this.#queue.add(sid)
-    await this.#unlessStopped(second.ping(subscribe(queue)))
-  }
-
-  /** Does the client get it now? */
-  #onFirst(frame: MessageFrame): boolean {
-    if (this.#queue.has(frame.msg.sid)) {
-      this.#overlap.keep(frame)
-      return false
-    }
-    if (this.#isCutting && this.#plain.has(frame.msg.sid)) {
-      this.#overlap.deliveredLate(frame)
-      return false
-    }
-    this.#overlap.delivered(frame)
-    return true
-  }
-
-  #onSecond(frame: MessageFrame): void {
-    const { sid } = frame.msg
-    const member = this.#references.get(sid)
-    if (member !== undefined) this.#overlap.seen({ ...frame, msg: { ...frame.msg, sid: member } })
-    else if (this.#queue.has(sid)) this.#overlap.arrivedForGroup(frame)
-    else if (this.#plain.has(sid)) this.#overlap.arrived(frame)
-    if (this.#overlap.bytes > this.#limit) {
-      this.#stop.abort(new TooMuch(`more than ${this.#limit} bytes came before the cut`))
-    }
-  }
-
   // ---- cut
 
   /** From the first UNSUB on the service is on the second connection, unless that one ends now. */
-  async #cut(first: FirstConnection, second: SecondConnection): Promise<void> {
+  async #cut(first: FirstConnection, second: SecondConnection, join: Join): Promise<void> {
+    const { overlap, queue } = join
     const sids = this.#protocol.subscriptions.all().map(({ sid }) => sid)
-    this.#isCutting = true
+    join.isCutting = true
     try {
       // Queue subscriptions first. Deliveries that were matched before an UNSUB can trail its PONG: two of them.
-      const done = this.#sameServer ? this.#overlap.compare() : () => {}
-      await first.ping(unsubscribe([...this.#queue, ...sids.filter((sid) => !this.#queue.has(sid))]))
+      const done = this.#sameServer ? overlap.compare() : () => {}
+      await first.ping(unsubscribe([...queue, ...sids.filter((sid) => !queue.has(sid))]))
       await first.ping()
       done()
     } catch {
@@ -332,14 +216,14 @@ class Move {
     try {
       await second.ping()
     } catch (cause) {
-      this.#backToFirst(first, second)
+      this.#backToFirst(first, second, join)
       throw this.#protocol.isClosed() ? new Error('the connection was closed') : cause
     }
-    this.#takeOver(first, second)
+    this.#takeOver(first, second, join)
   }
 
   /** In one go, so that no frame comes between. */
-  #takeOver(first: FirstConnection, second: SecondConnection): void {
+  #takeOver(first: FirstConnection, second: SecondConnection, join: Join): void {
     const protocol = this.#protocol
     const gate = protocol.transport
     if (protocol.isClosed() || !isGate(gate)) {
@@ -347,16 +231,17 @@ class Move {
       throw new Error('the connection was closed')
     }
     const { rawInfo } = second
-    const due = this.#overlap.merge()
+    const { overlap, plain, references } = join
+    const due = overlap.merge()
     // A server delivers a message to one connection after the other, and its PONGs may come between when it gets no processor.
-    const isWhole = this.#sameServer && !this.#overlap.owed
+    const isWhole = this.#sameServer && !overlap.owed
     const dispatcher = isWhole
       ? protocol
-      : withoutLateCopies(this.#internals, second, this.#overlap, this.#plain, this.#dwell)
-    second.transport.send(Buffer.from(unsubscribe(this.#references.keys())))
+      : new LateCopies(this.#internals, second, { overlap, plain, dwell: this.#dwell })
+    second.transport.send(Buffer.from(unsubscribe(references.keys())))
     second.handOver(protocol, dispatcher)
     gate.release(second.transport)
-    for (const frame of due) this.#deliver(frame)
+    for (const frame of due) this.#deliver(frame, join)
     if (this.#elsewhere !== null) {
       protocol.server = this.#elsewhere
       protocol.servers.currentServer = this.#elsewhere
@@ -368,10 +253,10 @@ class Move {
   }
 
   /** A callback of the service that throws does not take the messages after it along. */
-  #deliver(frame: MessageFrame): void {
+  #deliver(frame: MessageFrame, { plain, queue }: Join): void {
     // ended before its frames were held: the first connection delivered its last message
     const { sid } = frame.msg
-    if (!this.#plain.has(sid) && !this.#queue.has(sid)) return
+    if (!plain.has(sid) && !queue.has(sid)) return
     try {
       this.#protocol.push(frame)
     } catch (error) {
@@ -382,43 +267,21 @@ class Move {
   // ---- not moved
 
   /** Before the cut: the first connection still has everything. The second may owe messages of queue groups. */
-  async #keepFirst(first: FirstConnection, second: SecondConnection): Promise<void> {
+  async #keepFirst(first: FirstConnection, second: SecondConnection, join: Join): Promise<void> {
     first.open()
-    if (this.#queue.size > 0) await second.ping(unsubscribe(this.#queue)).catch(() => {})
-    for (const frame of this.#overlap.mergeGroups()) this.#deliver(frame)
+    if (join.queue.size > 0) await second.ping(unsubscribe(join.queue)).catch(() => {})
+    for (const frame of join.overlap.mergeGroups()) this.#deliver(frame, join)
     first.letGo()
     second.discard()
   }
 
   /** In the cut: the first has no subscriptions any more. It gets them again, after what the second had got. */
-  #backToFirst(first: FirstConnection, second: SecondConnection): void {
+  #backToFirst(first: FirstConnection, second: SecondConnection, join: Join): void {
     const { plain, queue } = this.#wanted()
     first.transport.send(Buffer.from(subscribe([...plain, ...queue])))
-    for (const frame of this.#overlap.merge()) this.#deliver(frame)
+    for (const frame of join.overlap.merge()) this.#deliver(frame, join)
     first.letGo()
     second.discard()
-  }
-
-  // ---- both
-
-  /** Only before the cut: in it, the service's messages count more than why we should stop. */
-  #unlessStopped(answer: Promise<void>): Promise<void> {
-    const { promise, reject } = Promise.withResolvers<never>()
-    const stop = () => reject(this.#signal.reason)
-    this.#signal.addEventListener('abort', stop, { once: true })
-    if (this.#signal.aborted) stop()
-    answer.catch(() => {})
-    return Promise.race([answer, promise]).finally(() => this.#signal.removeEventListener('abort', stop))
-  }
-
-  async #settle(): Promise<void> {
-    if (!this.#sameServer) await sleep(this.#dwell, this.#signal)
-  }
-
-  #mayGoOn(): void {
-    this.#signal.throwIfAborted()
-    if (this.#isDraining()) throw new Error('the connection is draining')
-    if (!this.#protocol.connected) throw new Error('the connection is not connected')
   }
 }
 

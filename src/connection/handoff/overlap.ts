@@ -55,6 +55,9 @@ export class Overlap {
   #kept: MessageFrame[] = []
   /** Of the late ones, those that have a place. */
   readonly #placed = new Set<MessageFrame>()
+  /** What the second got before `hold`, and the first has not delivered yet, by message. Same server only. */
+  readonly #ahead = new Map<string, MessageFrame[]>()
+  readonly #sameServer: boolean
   #heldCount = 0
   #heldBytes = 0
   #keyBytes = 0
@@ -85,6 +88,11 @@ export class Overlap {
   get owed(): boolean {
     for (const balance of this.#balance.values()) if (balance > 0) return true
     return false
+  }
+
+  /** @param options.sameServer a message has one moment on both: what the second got before the UNSUB, the first gets, too */
+  constructor({ sameServer = false }: { readonly sameServer?: boolean } = {}) {
+    this.#sameServer = sameServer
   }
 
   /** The second connection is going to have these. */
@@ -120,6 +128,7 @@ export class Overlap {
       early.first += 1
       if (!isNoted) early.alone += 1
     }
+    this.#caughtUp(key)
     this.#count(key, 1)
   }
 
@@ -139,7 +148,9 @@ export class Overlap {
     const key = keyOf(msg, data)
     const early = this.#earlyOf(key, msg.sid)
     if (early !== undefined) early.second += 1
-    if (!isHeld) this.#count(key, -1)
+    if (isHeld) return
+    if (this.#sameServer && (this.#balance.get(key) ?? 0) <= 0) this.#isAhead(key, frame)
+    this.#count(key, -1)
   }
 
   /** The second connection got this one as a member of its group. */
@@ -181,7 +192,8 @@ export class Overlap {
     }
     const plain = withPlain ? this.#plainInOrder(held) : new Map<Arrival, MessageFrame>()
     const { older, newer } = this.#unplaced()
-    const out = older
+    // The server had found these for the first, too, and took its subscription away before it came to deliver them.
+    const out = withPlain ? [...older, ...[...this.#ahead.values()].flat()] : older
     let run = out
     for (const frame of this.#kept) {
       // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
@@ -205,6 +217,7 @@ export class Overlap {
     this.#held = []
     this.#kept = []
     this.#placed.clear()
+    this.#ahead.clear()
     this.#heldBytes = 0
     return out
   }
@@ -262,6 +275,19 @@ export class Overlap {
     this.#count(key, -1)
     this.#matched += 1
     return true
+  }
+
+  #isAhead(key: string, frame: MessageFrame): void {
+    this.#ahead.set(key, [...(this.#ahead.get(key) ?? []), frame])
+    this.#heldBytes += sizeOf(frame)
+  }
+
+  #caughtUp(key: string): void {
+    const frames = this.#ahead.get(key)
+    const frame = frames?.shift()
+    if (frame === undefined) return
+    this.#heldBytes -= sizeOf(frame)
+    if (frames?.length === 0) this.#ahead.delete(key)
   }
 
   #earlyOf(key: string, sid: number): Early | undefined {

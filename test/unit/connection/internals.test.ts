@@ -15,7 +15,7 @@ describe('the inside of a client', () => {
     const sent: string[] = []
     const transport = (name: string) =>
       ({ send: (bytes: Uint8Array) => void sent.push(`${name} ${Buffer.from(bytes)}`) }) as ClientTransport
-    const gate = new Gate(transport('first'))
+    const gate = new Gate(transport('first'), 1000)
     gate.send(Buffer.from('1'))
     gate.send(Buffer.from('2'))
     assert.deepEqual(sent, [])
