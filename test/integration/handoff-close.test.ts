@@ -38,7 +38,7 @@ describe('a connection that is ended in a handoff', () => {
         const { reached } = at(proxy, step, (_first, _second, asked) => asked.down.stall())
         identity.set(second)
         const moved = follower.follow(second, AbortSignal.timeout(30_000)).catch((error: Error) => error)
-        await reached
+        await reached(moved)
         for (const word of words) nc.publish('last.words', word)
         const began = performance.now()
         const ended = nc[way]()

@@ -113,7 +113,7 @@ for (const release of RELEASES) {
       wire.onLink = (link) => link.stall()
       const event = await service.move(second)
       assert.deepEqual([event.ok, event.code], LOST)
-      assert.match(event.reason ?? '', /no connection within 1000 ms/)
+      assert.match(event.reason ?? '', /no connection within 1500 ms/)
       await eventually(() => wire.open.length === 1)
       wire.calm()
       assert.equal((await service.move(second)).ok, true)
@@ -191,7 +191,7 @@ for (const release of RELEASES) {
 
     const hurts = {
       cut: { words: 'is cut', reason: /the server closed the connection|the new connection was lost/ },
-      stall: { words: 'says no more', reason: /no PONG within 1000 ms/ },
+      stall: { words: 'says no more', reason: /no PONG within 1500 ms/ },
     } as const
     for (const [hurt, { words, reason }] of Object.entries(hurts).slice(
       0,
@@ -204,7 +204,7 @@ for (const release of RELEASES) {
           const traffic = await Traffic.start(service.nc, peer)
           const { reached } = at(proxy, step, (_, link) => (hurt === 'cut' ? link.cut() : link.stall()))
           const moved = service.move(second)
-          await reached
+          await reached(moved)
           const event = await moved
           // a server that hangs up on our certificate may do no more than that, too
           const mayRefuse = hurt === 'cut' && step === 'the second says who it is'
@@ -227,7 +227,7 @@ for (const release of RELEASES) {
           const traffic = await Traffic.start(service.nc, peer)
           const { reached } = at(proxy, step, (_, link) => (hurt === 'cut' ? link.cut() : link.stall()))
           const moved = service.move(second)
-          await reached
+          await reached(moved)
           const event = await moved
           assert.deepEqual([event.ok, event.code], LOST)
           assert.match(event.reason ?? '', reason)
@@ -252,9 +252,9 @@ for (const release of RELEASES) {
       await nc.flush()
       const { reached } = at(proxy, 'the first is asked what it delivered', (old) => old.down.stall())
       const moved = service.move(second)
-      await reached
+      await reached(moved)
       const stalled = await moved
-      assert.match(stalled.reason ?? '', /no PONG within 1000 ms on the connection in use/)
+      assert.match(stalled.reason ?? '', /no PONG within 1500 ms on the connection in use/)
       assert.match((await service.move(second)).reason ?? '', /since the last handoff/)
       peer.publish('late')
       await peer.flush()
@@ -273,7 +273,7 @@ for (const release of RELEASES) {
         const traffic = await Traffic.start(service.nc, peer)
         const { reached } = at(proxy, step, (link) => link.cut())
         const moved = service.move(second)
-        await reached
+        await reached(moved)
         assert.equal((await moved).ok, true)
         const report = await traffic.finish()
         assertWhole(report, UNDER_WAY)
@@ -290,7 +290,7 @@ for (const release of RELEASES) {
         const traffic = await Traffic.start(service.nc, peer)
         const { reached } = at(proxy, step, (link) => link.cut())
         const moved = service.move(second)
-        await reached
+        await reached(moved)
         const { ok, reason } = await moved
         if (!ok) assert.match(reason ?? '', /the connection was lost|the connection in use was closed/)
         await eventually(() => service.follower.usage()[0]?.leaf === second.leaf.sha256)
@@ -310,7 +310,7 @@ for (const release of RELEASES) {
         const traffic = await Traffic.start(service.nc, peer)
         const { reached } = at(proxy, step, () => void moving.kill())
         const moved = service.move(second)
-        await reached
+        await reached(moved)
         const event = await moved
         assert.deepEqual([event.ok, event.code], LOST)
         assert.match(event.reason ?? '', /connection was lost|the server closed the connection/)

@@ -53,7 +53,7 @@ async function scene(
         stopped.resolve({ first, second, asked })
       })
       const end = move()
-      await step.reached
+      await step.reached(end)
       const { first, second, asked } = await stopped.promise
       await meanwhile(first, second)
       asked.up.resume()

@@ -43,7 +43,7 @@ describe('messages that pile up before the cut', () => {
       old.down.stall()
       next.up.stall()
     })
-    return reached.then(async () => {
+    return reached().then(async () => {
       const second = proxy.links.at(-1)
       for (let i = 0; i < count; i++) {
         const body = Buffer.alloc(size)

@@ -53,8 +53,8 @@ export const CUT: readonly Step[] = [
 export interface AtStep {
   /** Did a handoff come to it? */
   readonly came: boolean
-  /** Resolves when it does, after `act`. */
-  readonly reached: Promise<void>
+  /** Resolves when it does, after `act`; rejects when the handoff ends before. */
+  reached(handoff?: Promise<unknown>): Promise<void>
 }
 
 /**
@@ -84,6 +84,14 @@ export function at(
     get came() {
       return came
     },
-    reached: promise,
+    async reached(handoff) {
+      if (handoff === undefined) return await promise
+      const ended = handoff.then(async (outcome) => {
+        // both may have come to pass in the same turn
+        await new Promise(setImmediate)
+        throw new Error(`expected "${step}" before the end`, { cause: outcome })
+      })
+      await Promise.race([promise, ended])
+    },
   }
 }

@@ -12,6 +12,9 @@ import { eventually } from './eventually.ts'
 /** Plain messages per second; of the others a tenth of it each. */
 export const RATE = 400
 
+/** Milliseconds: an answer that is lost never comes; one that is late on a machine that does something else does. */
+const REQUEST_TIMEOUT = 5_000
+
 const FLOWS = ['plain', 'queue', 'out'] as const
 
 export interface TrafficReport extends Readonly<Record<(typeof FLOWS)[number], FlowCounts>> {
@@ -89,7 +92,7 @@ export class Traffic {
     const ask = (from: NatsConnection, where: string) => () =>
       this.#requests.start(async (sequence) => {
         const answer = await from.request(`${subject}.${where}`, encodePayload(0, sequence), {
-          timeout: 2000,
+          timeout: REQUEST_TIMEOUT,
         })
         return decodePayload(answer.data)?.sequence === sequence
       })

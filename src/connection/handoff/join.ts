@@ -19,8 +19,10 @@ import {
 
 /** Tries to find a moment without messages that are equal to others of a moment ago. */
 const COMPARISONS = 5
-/** The dwell on the same server when the service's frames wait already. */
-const HELD_DWELL: Duration = 25
+/** The dwell on the same server: for so long it may get no processor. A busy service has twice the messages in that time. */
+const STALL: Duration = 100
+/** The same when the service's frames wait already. */
+const HELD_STALL: Duration = 25
 
 export interface JoinOptions {
   readonly first: FirstConnection
@@ -107,8 +109,8 @@ export class Join {
    */
   async #dwell(): Promise<void> {
     const { first, sameServer, dwell } = this.#o
-    const patience = sameServer && first.isHeld ? Math.min(dwell, HELD_DWELL) : dwell
-    await sleep(patience, this.#course.signal)
+    const stall = first.isHeld ? HELD_STALL : STALL
+    await sleep(sameServer ? Math.min(dwell, stall) : dwell, this.#course.signal)
   }
 
   /** How often did messages come that are equal? Copies by way of another server may take any time: no telling there. */

@@ -53,6 +53,8 @@ export class Overlap {
   #late: MessageFrame[] = []
   /** Messages of queue groups that came on the first connection and wait. */
   #kept: MessageFrame[] = []
+  /** So many of the kept ones are shown by the reference, or are older than it. */
+  #shown: number | null = null
   /** Of the late ones, those that have a place. */
   readonly #placed = new Set<MessageFrame>()
   /** What the second got before `hold`, and the first has not delivered yet, by message. Same server only. */
@@ -169,6 +171,11 @@ export class Overlap {
     this.#heldBytes += sizeOf(frame)
   }
 
+  /** The second connection is asked for its last message: what is kept from here on may be newer than all it has shown. */
+  last(): void {
+    this.#shown = this.#kept.length
+  }
+
   /** All messages that are still to be delivered, in their order. Nothing is held afterwards. */
   merge(): MessageFrame[] {
     return this.#release(true)
@@ -195,13 +202,14 @@ export class Overlap {
     // The server had found these for the first, too, and took its subscription away before it came to deliver them.
     const out = withPlain ? [...older, ...[...this.#ahead.values()].flat()] : older
     let run = out
-    for (const frame of this.#kept) {
+    const newest: MessageFrame[] = []
+    for (const [i, frame] of this.#kept.entries()) {
       // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
       const places = waiting.get(keyOf(frame.msg, frame.data))
       if (places !== undefined) {
         run = []
         places.push(run)
-      }
+      } else if (i >= (this.#shown ?? this.#kept.length)) run = newest
       run.push(frame)
     }
     for (const arrival of held) {
@@ -213,9 +221,10 @@ export class Overlap {
       if (kept !== undefined) out.push(...kept)
     }
     for (const rest of waiting.values()) out.push(...rest.flat())
-    out.push(...newer)
+    out.push(...newer, ...newest)
     this.#held = []
     this.#kept = []
+    this.#shown = null
     this.#placed.clear()
     this.#ahead.clear()
     this.#heldBytes = 0

@@ -306,6 +306,23 @@ describe('two members of a queue group that are one service', () => {
     assert.deepEqual(overlap.mergeGroups().map(textOf), ['0', '1', '2', '3', '4', '5'])
   })
 
+  test('keep their order when the first goes on, and the second has given back what it had', () => {
+    for (const shown of [['1', '2'], ['1', '2', '3'], []]) {
+      const overlap = new Overlap()
+      overlap.keep(frame('1'))
+      overlap.last()
+      for (const payload of shown) {
+        overlap.seen(frame(payload))
+        if (payload === '2') overlap.arrivedForGroup(frame('2'))
+      }
+      // newer than the answer of the second
+      overlap.keep(frame('3'))
+      overlap.keep(frame('4'))
+      const given = shown.length > 0 ? ['1', '2', '3', '4'] : ['1', '3', '4']
+      assert.deepEqual(overlap.mergeGroups().map(textOf), given)
+    }
+  })
+
   test('lose nothing without a reference', () => {
     const overlap = new Overlap()
     overlap.arrivedForGroup(frame('1'))
