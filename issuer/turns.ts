@@ -89,11 +89,11 @@ export function takeTurn(
 
 /** What the first server of this version says to all others. */
 function refusedByCanary(
-  { holder, until: heldUntil, failed, proven }: TurnRecord,
+  { failed, proven }: TurnRecord,
   { agent, version, op }: TurnRequest,
   facts: TurnFacts,
 ): Refused | null {
-  const { now, turnTime, hasEnded, tolerates, confirms, appliedBy, refusedBy, canaryUntil, newest } = facts
+  const { now, turnTime, tolerates, confirms, appliedBy, refusedBy, canaryUntil, newest } = facts
   // it may have been taken back while this one waited
   if (version < newest) return { refused: `version ${newest} has replaced version ${version}`, final: true }
   const told = failed?.version === version ? [failed.agent] : []
@@ -109,11 +109,7 @@ function refusedByCanary(
     const open = first.agent === agent || now >= until || confirms(first)
     return open ? null : { refused: `${first.agent}, the first server, is looked at`, final: false }
   }
-  if (op === 'acquire' || (proven?.version ?? 0) > version) return null
-  // who took its turn late, on a slow machine, has the time of a turn all the same
-  const isAtIt = holder?.version === version && !hasEnded(holder)
-  const expected = canaryUntil(version)
-  if (now >= (isAtIt ? Math.max(expected, Math.min(heldUntil, expected + turnTime)) : expected)) return null
+  if (op === 'acquire' || (proven?.version ?? 0) > version || now >= canaryUntil(version)) return null
   return { refused: `no server has proven version ${version} yet`, final: false }
 }
 

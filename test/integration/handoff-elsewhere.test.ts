@@ -11,6 +11,8 @@ import { ServerProxy } from '../support/proxy.ts'
 import { RELEASES } from '../support/test-cluster.ts'
 
 const MOVES = 10
+/** Milliseconds for an answer: of a machine that does something else. */
+const PATIENCE = 10_000
 const RATE = 1500
 const TRIES = 4
 /** Members of a group of two servers have no order. */
@@ -29,7 +31,7 @@ for (const release of RELEASES) {
         inboxPrefix,
         handoff: { timeout: 5000, tries: TRIES },
       })
-      await using load = await startLoad({ run: 'a', rate: RATE, addresses, access })
+      await using load = await startLoad({ run: 'a', rate: RATE, addresses, access, patience: PATIENCE })
       await load.use(service.nc)
       await load.begin()
       for (let move = 1; move <= MOVES; move++) {

@@ -66,7 +66,8 @@ for (const release of RELEASES) {
     let moving: MovingServer
     let peer: NatsConnection
     before(async () => {
-      moving = await startMovingServer(release)
+      // it waits for our TLS longer than we wait for its
+      moving = await startMovingServer(release, '', 'timeout: 60')
       peer = await moving.peer()
     })
     after(async () => await moving[Symbol.asyncDispose]())

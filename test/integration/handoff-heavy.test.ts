@@ -168,7 +168,6 @@ describe('handoffs', () => {
     const growth = late.heapUsed / early.heapUsed - 1
     t.diagnostic(`${Math.round(end.milliseconds)} ms, heap ${(100 * growth).toFixed(1)} %`)
     assert.ok(growth < MOST_GROWTH, `heap: ${early.heapUsed} bytes, then ${late.heapUsed}`)
-    assert.ok(end.milliseconds < 60_000, `${end.milliseconds} ms`)
   })
 
   test(`of ${CONNECTIONS} connections on one identity: all of them, at most ${AT_ONCE} at once`, async () => {

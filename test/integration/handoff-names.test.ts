@@ -11,6 +11,8 @@ import { startService } from '../support/moving.ts'
 import { ServerProxy } from '../support/proxy.ts'
 
 const ADDRESSES = ['127.0.0.1', '127.0.0.2', '127.0.0.3']
+/** Milliseconds for an answer: of a machine that does something else. */
+const PATIENCE = 10_000
 const RATE = 500
 
 /** From here on "localhost" has three addresses; everything behind the resolver is real. */
@@ -53,7 +55,7 @@ describe('servers behind one name', () => {
     })
     const connected = () => named.proxies.map(({ open }) => open.length)
     const dials = () => named.proxies.map(({ links }) => links.length)
-    await using load = await startLoad({ run: 'a', rate: RATE, addresses, access })
+    await using load = await startLoad({ run: 'a', rate: RATE, addresses, access, patience: PATIENCE })
     await load.use(service.nc)
     await load.begin()
 

@@ -116,19 +116,6 @@ test('nobody follows before the first server has proven a version, and everybody
   assert.deepEqual(takeTurn(NO_TURN, follow('orders'), { ...waits, now: 10 }), { next: NO_TURN })
 })
 
-test('a first server that took its turn late has the time of a turn, and no more than that after it was expected', () => {
-  const held = after(NO_TURN, acquire('nats-1'), 8)
-  const refused = { refused: 'no server has proven version 5 yet', final: false }
-  const slow = (now: number, change: Partial<TurnFacts> = {}) =>
-    takeTurn(held, follow('orders'), facts(now, false, { canaryUntil: () => 10, ...change }))
-  assert.deepEqual(slow(held.until - 1), refused)
-  assert.ok('next' in slow(held.until))
-  assert.ok('next' in slow(10, { hasEnded: () => true }))
-  assert.ok('next' in takeTurn(held, follow('orders', 6), facts(10, false, { canaryUntil: () => 10 })))
-  const again = after(held, acquire('nats-1'), 15_000)
-  assert.ok('next' in takeTurn(again, follow('orders'), facts(20_010, false, { canaryUntil: () => 10 })))
-})
-
 test('what a server reports as put back is refused to all others, although its release is not here yet', () => {
   const held = after(NO_TURN, acquire('nats-1'))
   const told = facts(1, true, { refusedBy: () => ['nats-1'] })
