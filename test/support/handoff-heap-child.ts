@@ -51,7 +51,7 @@ async function run({ address, name, generations, lookAfter }: HeapOptions): Prom
   const [first, second] = all
   if (first === undefined || second === undefined) throw new TypeError('expected two generations')
   const identity = new HeldIdentity(first)
-  // the waits leave nothing behind in a moment as in a quarter of a second
+  // what a wait leaves behind does not depend on how long it is
   const options = { servers: address, identity, name, handoff: { spread: 3_600_000, dwell: 5 } }
   const nc = await connect(options)
   const ledger = new Ledger(1)

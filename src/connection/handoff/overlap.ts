@@ -5,7 +5,8 @@
  * - `note`: the first connection answered a PING that was sent after the second one had the subscription (and all
  *   servers knew). What it delivers from here on has a copy on the second.
  * - `hold`: the second connection answered a PING after that. What it got so far was, or will be, delivered by the
- *   first, which still is subscribed: it is dropped, whatever it says. What comes from here on is kept.
+ *   first, which still is subscribed: it is dropped, whatever it says. On the same server only when the first has
+ *   delivered it: a server that stops before that may end the subscription first. What comes from here on is kept.
  * - `merge`: the first has delivered its last message. Kept messages go on, but those that the first delivered, too.
  *
  * A queue group has each message once, on the one or the other connection. `keep` is the moment before the second one
@@ -151,7 +152,7 @@ export class Overlap {
     const early = this.#earlyOf(key, msg.sid)
     if (early !== undefined) early.second += 1
     if (isHeld) return
-    if (this.#sameServer && (this.#balance.get(key) ?? 0) <= 0) this.#isAhead(key, frame)
+    if (this.#sameServer && (this.#balance.get(key) ?? 0) <= 0) this.#keepAhead(key, frame)
     this.#count(key, -1)
   }
 
@@ -286,8 +287,10 @@ export class Overlap {
     return true
   }
 
-  #isAhead(key: string, frame: MessageFrame): void {
-    this.#ahead.set(key, [...(this.#ahead.get(key) ?? []), frame])
+  #keepAhead(key: string, frame: MessageFrame): void {
+    const frames = this.#ahead.get(key)
+    if (frames === undefined) this.#ahead.set(key, [frame])
+    else frames.push(frame)
     this.#heldBytes += sizeOf(frame)
   }
 
