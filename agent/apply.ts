@@ -2,67 +2,36 @@
  * From an accepted bundle to a proven generation, in named steps: renew, stage, preflight, publish, notify, prove.
  * What fails before `publish` leaves the node untouched; what fails after it is put back and proven again.
  */
-import type { NatsConnection } from '@nats-io/transport-node'
 import type { AcceptedBundle } from '../src/bundle/accept.ts'
 import { caFile } from '../src/bundle/payload.ts'
 import type { AgentConfig } from '../src/domain/config.ts'
 import { RotorError } from '../src/errors.ts'
 import type { Generation, IdentityDirectory, StagedGeneration } from '../src/identity/directory.ts'
-import type { HeldIdentity, IdentitySnapshot } from '../src/identity/identity.ts'
+import type { IdentitySnapshot } from '../src/identity/identity.ts'
 import type { IdentityMaterial } from '../src/identity/material.ts'
-import type { Logger } from '../src/log.ts'
-import type { Link } from '../src/nats/link.ts'
 import { isVerdict } from '../src/rotation/budget.ts'
 import { type Epoch, spread, spreadWindow } from '../src/schedule.ts'
 import { type Clock, formatInstant, sleep } from '../src/time.ts'
 import { scheduleOf } from '../src/wire/bundle.ts'
 import type { DomainNames } from '../src/wire/names.ts'
-import type { ApplyStep, TargetStatus } from '../src/wire/status.ts'
+import type { ApplyStep } from '../src/wire/status.ts'
 import type { Acceptance } from './acceptance.ts'
+import { Audience, type AudienceParts } from './audience.ts'
+import type { AgentEvent } from './events.ts'
 import { preflight } from './preflight.ts'
 import { isRenewalDue, renewLeaf } from './renewal.ts'
 import type { Reporter } from './reporter.ts'
 import { Spare } from './spare.ts'
-import { followerTarget } from './targets/follower.ts'
-import type { Target, TargetContext } from './targets/target.ts'
 import { acquireTurn, followCanary, releaseTurn, type TurnOf, type TurnOutcome } from './turn.ts'
 import { usageStatusOf } from './usage.ts'
 
-/** What an agent tells its owner, synchronously. `step` comes when a step begins. */
-export type AgentEvent =
-  | { readonly type: 'step'; readonly step: ApplyStep; readonly version: number }
-  | {
-      readonly type: 'applied'
-      readonly version: number
-      readonly epoch: Epoch
-      readonly fingerprint: string
-      readonly tookMs: number
-    }
-  | {
-      readonly type: 'rolled-back'
-      readonly version: number
-      readonly code: string
-      readonly message: string
-    }
-  | { readonly type: 'refused'; readonly code: string; readonly message: string }
-  /** Only one server changes at a time, and all others after the first of them: an agent wants the turn, has it, gave it back. */
-  | { readonly type: 'turn'; readonly turn: 'wanted' | 'ours' | 'over'; readonly version: number }
-  /** The control connection runs on the new leaf. */
-  | { readonly type: 'link'; readonly version: number; readonly tookMs: number }
-
-export interface ApplierParts {
+export interface ApplierParts extends AudienceParts {
   readonly config: AgentConfig
   readonly names: DomainNames
   readonly directory: IdentityDirectory
   readonly acceptance: Acceptance
-  readonly identity: HeldIdentity
-  readonly targets: readonly Target[]
-  readonly link: Link
-  /** A connection besides the link, to this server and no other. */
-  readonly dialServer: (server: string, signal: AbortSignal) => Promise<NatsConnection>
   readonly reporter: Reporter
   readonly clock: Clock
-  readonly logger: Logger
   readonly onEvent: (event: AgentEvent) => void
 }
 
@@ -72,6 +41,7 @@ const nothingToRetire: Retire = async () => {}
 
 export class Applier {
   readonly #p: ApplierParts
+  readonly #audience: Audience
   /** The current generation as it was read or published last; the directory has no other writer. */
   #last: Generation | null = null
   /**
@@ -82,6 +52,7 @@ export class Applier {
 
   constructor(parts: ApplierParts) {
     this.#p = parts
+    this.#audience = new Audience(parts)
   }
 
   /** Was a newer one accepted since? Then this one is never applied again. */
@@ -177,10 +148,10 @@ export class Applier {
     next: Generation | StagedGeneration,
     signal: AbortSignal,
   ): Promise<Retire> {
-    const { acceptance, targets, reporter, directory, identity } = this.#p
+    const { acceptance, reporter, directory, identity } = this.#p
     const { version } = bundle.payload
     const news = before.name === next.name || !sameMaterial(before, next)
-    const exclusive = news && targets.some((target) => target.exclusive)
+    const exclusive = news && this.#audience.isExclusive
     if (news) await this.#await(exclusive ? acquireTurn : followCanary, version, before, signal)
     const spare = new Spare()
     try {
@@ -191,7 +162,9 @@ export class Applier {
       identity.set('snapshot' in next ? next.snapshot : identity.current())
       if (leafChanged || before.name === next.name || this.#strayed) spare.dial(this.#p.link)
       // A bundle may change no file at all; then nobody is told, because each reload re-authenticates every client.
-      const evidence = news ? await this.#convince(version, signal) : reporter.status.targets
+      const evidence = news
+        ? await this.#audience.convince((step) => this.#step(step, version), signal)
+        : reporter.status.targets
       const retire = await this.#renewLink(version, spare)
       await acceptance.markProven({ version, digest: bundle.digest, generation: next.name })
       this.#step('report', version)
@@ -226,48 +199,6 @@ export class Applier {
     return retire
   }
 
-  /** Tells every target, then has every target prove it. */
-  async #convince(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
-    const { targets, context } = await this.#audience(signal)
-    this.#step('notify', version)
-    for (const target of targets) await target.notify(context)
-    this.#step('prove', version)
-    const evidence: TargetStatus[] = []
-    for (const target of targets) evidence.push(await target.prove(context))
-    return evidence
-  }
-
-  /** Tells every target that the previous generation is back. One that does not hear it keeps it from no other. */
-  async #convinceAgain(version: number, signal: AbortSignal): Promise<TargetStatus[]> {
-    const { targets, context } = await this.#audience(signal)
-    this.#step('notify', version)
-    const evidence: TargetStatus[] = []
-    for (const target of targets) {
-      const { type, name } = target
-      try {
-        await target.notify(context)
-        evidence.push(await target.prove(context))
-      } catch (cause) {
-        const { code, message } = RotorError.from(cause)
-        this.#p.logger.error(
-          { code, err: message, target: name },
-          'the previous generation could not be proven either',
-        )
-        evidence.push({ type, name, ok: false, evidence: `${code}: ${message}` })
-      }
-    }
-    return evidence
-  }
-
-  async #audience(signal: AbortSignal): Promise<{ targets: Target[]; context: TargetContext }> {
-    const { identity, link, dialServer } = this.#p
-    // Who joins from here on is on the present material already.
-    const targets = [...this.#p.targets, ...identity.followers().map((f) => followerTarget(f, identity))]
-    const nc = await link.ready(signal)
-    const dial = (server: string) => dialServer(server, signal)
-    return { targets, context: { identity: identity.current(), nc, dial, signal } }
-  }
-
   /** Back to the generation that was proven last; a node that was never proven with another one stays as it is. */
   async #putBack(
     version: number,
@@ -292,7 +223,7 @@ export class Applier {
       this.#strayed = true
       identity.set(await directory.load(wanted))
     }
-    const evidence = await this.#convinceAgain(version, signal)
+    const evidence = await this.#audience.convinceAgain((step) => this.#step(step, version), signal)
     reporter.update({
       ...this.#ofGeneration(await this.#current()),
       state: 'rolled-back',

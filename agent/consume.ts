@@ -22,6 +22,7 @@ import type { DomainNames } from '../src/wire/names.ts'
 /** How long a message may stay unanswered; `working` is said three times as often. */
 export const ACK_WAIT: Duration = 6_000
 const NANOS = 1_000_000
+const HEARTBEAT: Duration = 2_000
 /** Heartbeats missed in a row until we look for the consumer anew. */
 const SILENT = 2
 /** nats-server, errors.json: JSConsumerAlreadyExists. */
@@ -139,7 +140,7 @@ async function open(nc: NatsConnection, options: ConsumeOptions): Promise<Consum
   return consumer.consume({
     max_messages: 16,
     expires: 30_000,
-    idle_heartbeat: 5_000,
+    idle_heartbeat: HEARTBEAT,
     abort_on_missing_resource: true,
   })
 }

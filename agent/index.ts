@@ -2,7 +2,7 @@
 
 export { type AgentConfig, readAgentConfig } from '../src/domain/config.ts'
 export { type AgentHandle, type AgentOptions, startAgent } from './agent.ts'
-export type { AgentEvent } from './apply.ts'
 export { readBundle } from './bundle-source.ts'
+export type { AgentEvent } from './events.ts'
 export { type JoinOptions, joinDomain } from './join/join.ts'
 export type { Target, TargetContext } from './targets/target.ts'

@@ -24,7 +24,7 @@ test('rotations with a fault in each lose nothing but the message that was plant
   assert.equal(report.problems.length, 1, report.problems.join('\n'))
   assert.match(
     String(report.problems),
-    /^rotation 2, .*: core service-1 -> service-2: 1 lost, the first is \d+$/,
+    /^rotation 2, .*: core service-1 -> service-2: 1 lost, the first is \d+ \(machine: [^)]+\)$/,
   )
   assert.equal(report.ok, false)
   assert.equal(report.rotations, FAULTS.length)

@@ -1,9 +1,13 @@
 /** `npm run soak`: many real rotations of a real domain, with a random fault in each, and a verdict. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { note, parseFlags, runCommand, wholeNumber } from '../../bench/command.ts'
 import { AUTHORITY_KINDS, type AuthorityKind } from '../../demo/domain.ts'
 import { RotorError } from '../../src/errors.ts'
 import { formatDuration } from '../../src/time.ts'
 import { type FaultKind, faultKinds, isFault } from './faults.ts'
+import { sayMachine } from './machine.ts'
 import { runSoak, type SoakReport } from './soak.ts'
 
 const HELP = `npm run soak -- [--rotations N] [--seed N] [--authority embedded|openbao] [--json]
@@ -18,7 +22,8 @@ a process or a server is killed, frozen or stopped, at a moment that the seed ch
   --rate N        messages per second of each service, half core and half JetStream (default 40)
   --fault NAME    this fault only; may be given again
                   ${faultKinds('openbao').join(', ')}
-  --keep DIR      leave every file and log in this folder, which is new
+  --keep DIR      every file and log goes into this folder, which is new, and stays (default a temporary folder, which stays
+                  only when a promise did not hold)
   --json          one JSON object on stdout instead of text
 
 Example: npm run soak -- --rotations 5 --seed 7 --fault "server killed"
@@ -68,6 +73,7 @@ function render(report: SoakReport): string {
     `core ${core.published}: lost ${core.lost}, twice ${core.duplicated}, reordered ${core.reordered}`,
     `jetstream ${jetstream.acknowledged}: lost ${jetstream.lost}, twice ${jetstream.duplicated}, redelivered ${jetstream.redelivered}`,
     `requests ${requests.sent}: failed ${requests.failed}; published by killed services that could not tell: ${report.untold}`,
+    sayMachine(report.machine),
     ...report.explained.map((text) => `explained: ${text}`),
     ...report.problems.map((text) => `PROBLEM: ${text}`),
     report.ok ? 'every promise held' : `${report.problems.length} problems; again: --seed ${report.seed}`,
@@ -82,17 +88,24 @@ await runCommand(async (signal) => {
     return 0
   }
   const authority = authorityOf(flags.authority)
+  const dir = flags.keep ?? (await mkdtemp(join(tmpdir(), 'rotor-soak-')))
+  await using cleanup = new AsyncDisposableStack()
+  if (flags.keep === undefined) cleanup.defer(() => rm(dir, { recursive: true, force: true }))
   const report = await runSoak({
     rotations: wholeNumber('rotations', flags.rotations, 1),
     seed: wholeNumber('seed', flags.seed, 0),
     services: wholeNumber('services', flags.services, 2),
     rate: wholeNumber('rate', flags.rate, 2),
     authority,
-    ...(flags.keep === undefined ? {} : { dir: flags.keep }),
+    dir,
     faults: faultsOf(flags.fault, authority),
     signal,
     note,
   })
+  if (!report.ok) {
+    cleanup.move()
+    note(`every file and log is in ${dir}`)
+  }
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : render(report))
   return report.ok ? 0 : 1
 })

@@ -15,6 +15,7 @@ import { type FaultKind, faultKinds, type PlannedFault, planFaults } from './fau
 import { Fleet } from './fleet.ts'
 import { inject } from './inject.ts'
 import { findLeftovers, processesOf } from './leftovers.ts'
+import { type MachineFacts, MachineWatch, sayMachine } from './machine.ts'
 
 export interface SoakOptions {
   readonly rotations: number
@@ -52,6 +53,8 @@ export interface SoakReport extends Counts {
   readonly faults: Readonly<Record<string, number>>
   readonly rotationMs: { readonly p50: number | null; readonly max: number | null }
   readonly durationMs: number
+  /** The longest stop of all rotations, and the mean of what was stolen in them. */
+  readonly machine: MachineFacts
   /** Why requests failed. */
   readonly reasons: Readonly<Record<string, number>>
   /** What is missing, by name, with the fault that explains it. */
@@ -80,7 +83,8 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
     signal,
     ...(keep === undefined ? {} : { dir: keep }),
   })
-  const soak = new Soak(fleet, options)
+  using machine = await MachineWatch.start()
+  const soak = new Soak(fleet, machine, options)
   const dir = dirname(fleet.domain.local.dir)
   try {
     await soak.run()
@@ -93,17 +97,19 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
 
 class Soak {
   readonly #fleet: Fleet
+  readonly #machine: MachineWatch
   readonly #options: SoakOptions
   readonly #faults = new Map<string, number>()
   readonly #rotationMs: number[] = []
   readonly #explained: string[] = []
   readonly #problems: string[] = []
-  readonly #closings: Closing[] = []
+  readonly #closings: (Closing & { readonly machine: MachineFacts })[] = []
   readonly #began = performance.now()
   #takenBack = 0
 
-  constructor(fleet: Fleet, options: SoakOptions) {
+  constructor(fleet: Fleet, machine: MachineWatch, options: SoakOptions) {
     this.#fleet = fleet
+    this.#machine = machine
     this.#options = options
   }
 
@@ -153,6 +159,7 @@ class Soak {
       untold: this.#fleet.account.atTheEnd().untold,
       rotationMs: { p50: percentile(this.#rotationMs, 50), max: percentile(this.#rotationMs, 100) },
       durationMs: Math.round(performance.now() - this.#began),
+      machine: worstOf(this.#closings.map(({ machine }) => machine)),
       reasons: Object.fromEntries(reasons),
       explained: this.#explained,
       problems,
@@ -179,11 +186,12 @@ class Soak {
     if (ended.length > 0) throw new RotorError('ERR_INTERNAL', `${ended.join(', ')} ended by itself`)
 
     const closing = await this.#close(`rotation ${n}, ${describe(fault)}`, n === this.#options.plant)
-    return `${describe(fault)}, hit ${hit}: epoch ${now.active}, version ${now.version}, ${formatDuration(tookMs)}; ${say(closing.counts)}`
+    const facts = `epoch ${now.active}, version ${now.version}, ${formatDuration(tookMs)}`
+    return `${describe(fault)}, hit ${hit}: ${facts}; ${say(closing.counts)}; ${sayMachine(closing.machine)}`
   }
 
   /** The account of what was published until now. */
-  async #close(what: string, planted: boolean): Promise<Closing> {
+  async #close(what: string, planted: boolean): Promise<Closing & { readonly machine: MachineFacts }> {
     const { account } = this.#fleet
     const { signal, note } = this.#options
     const marks = await this.#fleet.marks()
@@ -194,10 +202,11 @@ class Soak {
         .catch(() => signal.throwIfAborted())
     await arrived(true, LOST_AFTER)
     await arrived(false, planted ? LOST_AFTER : ARRIVES_WITHIN)
-    const closing = account.close(marks)
+    const machine = await this.#machine.take()
+    const closing = { ...account.close(marks), machine }
     this.#closings.push(closing)
     this.#explained.push(...closing.explained.map((text) => `${what}: ${text}`))
-    this.#problems.push(...closing.problems.map((text) => `${what}: ${text}`))
+    this.#problems.push(...closing.problems.map((text) => `${what}: ${text} (${sayMachine(machine)})`))
     for (const problem of closing.problems) note(`  ${problem}`)
     return closing
   }
@@ -242,6 +251,14 @@ const say = ({ core, jetstream, requests }: Counts): string =>
   `core ${core.published}, lost ${core.lost}, twice ${core.duplicated}, reordered ${core.reordered}; ` +
   `jetstream ${jetstream.acknowledged}, lost ${jetstream.lost}, twice ${jetstream.duplicated}, redelivered ${jetstream.redelivered}; ` +
   `requests ${requests.sent}, failed ${requests.failed}`
+
+function worstOf(all: readonly MachineFacts[]): MachineFacts {
+  const stolen = all.flatMap((one) => one.stolen ?? [])
+  return {
+    stillMs: Math.max(0, ...all.map(({ stillMs }) => stillMs)),
+    stolen: stolen.length === 0 ? null : stolen.reduce((sum, one) => sum + one, 0) / stolen.length,
+  }
+}
 
 function sumOf(all: readonly Counts[]): Counts {
   const sum = (pick: (counts: Counts) => number): number =>

@@ -2,15 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type MessageFrame, Overlap } from '../../../src/connection/handoff/overlap.ts'
-
-const SID = 7
-
-const frame = (payload: string): MessageFrame => ({
-  kind: 2,
-  msg: { sid: SID, subject: Buffer.from('a'), reply: Buffer.from(''), hdr: -1 },
-  data: Buffer.from(payload),
-})
+import { Overlap } from '../../../src/connection/handoff/overlap.ts'
+import { frame, SID, textOf } from '../../support/message-frame.ts'
 
 const countOf = (list: readonly string[], payload: string): number =>
   list.filter((one) => one === payload).length
@@ -41,7 +34,7 @@ class Model {
   }
 
   merge(): string[] {
-    return [...this.got, ...this.overlap.merge().map(({ data }) => Buffer.from(data).toString())]
+    return [...this.got, ...this.overlap.merge().map(textOf)]
   }
 }
 

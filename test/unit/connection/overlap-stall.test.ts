@@ -5,16 +5,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type MessageFrame, Overlap } from '../../../src/connection/handoff/overlap.ts'
+import { Overlap } from '../../../src/connection/handoff/overlap.ts'
+import { frame, SID, textOf } from '../../support/message-frame.ts'
 
-const SID = 7
 const PUBLISHERS = 3
-
-const frame = (payload: string): MessageFrame => ({
-  kind: 2,
-  msg: { sid: SID, subject: Buffer.from('a'), reply: Buffer.from(''), hdr: -1 },
-  data: Buffer.from(payload),
-})
 
 type Side = 'first' | 'second'
 /** A message, or a PONG by its number. */
@@ -85,7 +79,7 @@ class World {
   }
 
   takeOver(): void {
-    this.got.push(...this.overlap.merge().map(({ data }) => Buffer.from(data).toString()))
+    this.got.push(...this.overlap.merge().map(textOf))
     this.#wire.first = []
     for (const left of this.#wire.second.splice(0)) this.#late(left)
     for (const { to, payload } of this.#due.flat()) if (to === 'second') this.#late(payload)

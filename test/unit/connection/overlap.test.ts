@@ -6,16 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { type MessageFrame, Overlap } from '../../../src/connection/handoff/overlap.ts'
-
-const SID = 7
-
-const frame = (payload: string, { sid = SID, subject = 'a', reply = '', hdr = -1 } = {}): MessageFrame => ({
-  kind: 2,
-  msg: { sid, subject: Buffer.from(subject), reply: Buffer.from(reply), hdr },
-  data: Buffer.from(payload),
-})
-
-const textOf = ({ data }: MessageFrame): string => Buffer.from(data).toString()
+import { frame, SID, textOf } from '../../support/message-frame.ts'
 
 interface Story {
   /** What the server took, in its order. */
