@@ -11,7 +11,13 @@ import {
 } from '@nats-io/transport-node'
 import type { IdentitySnapshot } from '../../src/identity/identity.ts'
 import { eventually } from '../support/eventually.ts'
-import { type MovingServer, type Service, startMovingServer, startService } from '../support/moving.ts'
+import {
+  IMPATIENT,
+  type MovingServer,
+  type Service,
+  startMovingServer,
+  startService,
+} from '../support/moving.ts'
 import type { ServerProxy } from '../support/proxy.ts'
 import { at, CUT, OVERLAP } from '../support/steps.ts'
 import { RELEASES } from '../support/test-cluster.ts'
@@ -66,8 +72,7 @@ for (const release of RELEASES) {
     let moving: MovingServer
     let peer: NatsConnection
     before(async () => {
-      // it waits for our TLS longer than we wait for its
-      moving = await startMovingServer(release, '', 'timeout: 60')
+      moving = await startMovingServer(release)
       peer = await moving.peer()
     })
     after(async () => await moving[Symbol.asyncDispose]())
@@ -109,7 +114,7 @@ for (const release of RELEASES) {
 
     test('a dial that is not answered is given up in time', async () => {
       const { wire, first, second } = moving
-      await using service = await startService(wire, first)
+      await using service = await startService(wire, first, IMPATIENT)
       const traffic = await Traffic.start(service.nc, peer)
       wire.onLink = (link) => link.stall()
       const event = await service.move(second)
@@ -201,7 +206,7 @@ for (const release of RELEASES) {
       for (const step of OVERLAP) {
         test(`when ${step}, the new connection ${words}: the service loses nothing`, async () => {
           const { proxy, first, second } = moving
-          await using service = await startService(proxy, first)
+          await using service = await startService(proxy, first, hurt === 'cut' ? {} : IMPATIENT)
           const traffic = await Traffic.start(service.nc, peer)
           const { reached } = at(proxy, step, (_, link) => (hurt === 'cut' ? link.cut() : link.stall()))
           const moved = service.move(second)
@@ -224,7 +229,7 @@ for (const release of RELEASES) {
       for (const step of CUT) {
         test(`when ${step}, the new connection ${words}: the service goes back to the old one`, async () => {
           const { proxy, first, second } = moving
-          await using service = await startService(proxy, first)
+          await using service = await startService(proxy, first, hurt === 'cut' ? {} : IMPATIENT)
           const traffic = await Traffic.start(service.nc, peer)
           const { reached } = at(proxy, step, (_, link) => (hurt === 'cut' ? link.cut() : link.stall()))
           const moved = service.move(second)
@@ -246,7 +251,7 @@ for (const release of RELEASES) {
 
     test('the old connection does not answer: no other try before it does, and its late answer is not lost', async () => {
       const { proxy, first, second } = moving
-      await using service = await startService(proxy, first)
+      await using service = await startService(proxy, first, IMPATIENT)
       const { nc } = service
       const seen: string[] = []
       nc.subscribe('late', { callback: () => void seen.push('message') })

@@ -80,6 +80,52 @@ describe('messages that pile up before the cut', () => {
     }
   }
 
+  test('a group keeps its order also when the old connection is behind when it is given up', async () => {
+    const { proxy, first, second } = moving
+    await using service = await startService(proxy, first, {
+      handoff: { timeout: 20_000, limit: small.limit },
+    })
+    const seen: number[] = []
+    service.nc.subscribe('ordered', {
+      queue: 'q',
+      callback: (_, { data }) => void seen.push(Buffer.from(data).readUInt32BE()),
+    })
+    await service.nc.flush()
+    const publish = async (from: number) => {
+      for (let i = from; i < from + small.count; i++) {
+        const body = Buffer.alloc(small.size)
+        body.writeUInt32BE(i)
+        peer.publish('ordered', body)
+      }
+      await peer.flush()
+    }
+    const { reached } = at(proxy, 'the second subscribes', (old, next) => {
+      old.down.stall()
+      next.up.stall()
+    })
+    const moved = service.move(second)
+    await reached(moved)
+    const [old, next] = [proxy.links.at(-2), proxy.links.at(-1)]
+    const said = (what: RegExp) => next?.said.some((command) => what.test(command))
+    // before the new one hears of it
+    await publish(0)
+    proxy.onCommands = () => said(/^SUB ordered q /) && next?.down.stall()
+    next?.up.resume()
+    // both are members: each has its share
+    await eventually(() => next?.down.holds)
+    proxy.onCommands = () => {}
+    await publish(small.count)
+    next?.down.resume()
+    await eventually(() => said(/^UNSUB/))
+    // what the new one had is there before what the old one had
+    await assert.rejects(eventually(() => seen.length > 0, { timeout: 300 }))
+    old?.down.resume()
+    const event = await moved
+    assert.deepEqual([event.ok, event.attempts], [true, 2])
+    await service.nc.flush()
+    assert.deepEqual(seen, numbers(2 * small.count))
+  })
+
   test('again and again: it gives up for now, and each message comes once', async () => {
     const { service, seen } = await startCounting(small.limit)
     await using _ = service

@@ -33,7 +33,6 @@ export interface MovingServer extends AsyncDisposable {
 export async function startMovingServer(
   release: NatsServerRelease = 'nats-server',
   config = '',
-  tls = '',
 ): Promise<MovingServer> {
   await using cleanup = new AsyncDisposableStack()
   const generations = await makeGenerations()
@@ -45,7 +44,8 @@ export async function startMovingServer(
       leaf,
       trusted: domain.authorities.map(({ certificate }) => certificate),
       config,
-      tls: { client: tls },
+      // it waits for our TLS longer than we wait for its
+      tls: { client: 'timeout: 60' },
     }),
   )
   const first = await generations.make(older, [older, newer])
@@ -96,8 +96,10 @@ export interface Service extends AsyncDisposable {
   move(next: IdentitySnapshot): Promise<HandoffEvent & { readonly code?: string }>
 }
 
-/** Milliseconds for each answer in a handoff; a test that waits for it to pass waits that long. The server gives TLS two seconds. */
-export const TIMEOUT = 1500
+/** Milliseconds for each answer in a handoff: one that comes is waited for, whatever else the machine does. */
+const TIMEOUT = 10_000
+/** Options of a service that waits until no answer came. */
+export const IMPATIENT = { handoff: { timeout: 1500 } }
 
 /** It moves when it is told to, not by itself, unless `options.handoff` says otherwise. */
 export async function startService(

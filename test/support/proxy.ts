@@ -41,6 +41,11 @@ export class Lane {
     this.#to = to
   }
 
+  /** Does anything wait? */
+  get holds(): boolean {
+    return this.#held.length > 0
+  }
+
   stall(): void {
     this.keepBack(() => true)
   }

@@ -88,7 +88,7 @@ export class FirstConnection implements Dispatcher {
   /** Sends `commands` and a PING; resolves when the server has answered. Throws when it does not. */
   async ping(commands = ''): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
-    const ahead = this.#gate === null ? this.#protocol.pongs.length : this.#clientPings
+    const ahead = this.#isHolding ? this.#clientPings : this.#protocol.pongs.length
     this.#own.push({ ahead, answered: resolve })
     this.transport.send(Buffer.from(`${commands}PING\r\n`))
     const late = () => lost(`no PONG within ${this.#timeout} ms on the connection in use`)
@@ -117,15 +117,15 @@ export class FirstConnection implements Dispatcher {
     this.onMessage = () => true
     this.#leave()
     this.open()
+    this.transport.socket?.off('close', this.#onClose)
   }
 
   /** The client's frames go out here again; its messages are still looked at. */
   open(): void {
     const protocol = this.#protocol
     const gate = this.#gate
-    if (gate === null || protocol.transport !== gate) return
+    if (gate === null || !this.#isHolding) return
     const { socket } = this.transport
-    socket?.off('close', this.#onClose)
     for (const listener of this.#closeListeners) socket?.on('close', listener)
     protocol.transport = this.transport
     gate.release(this.transport)
@@ -138,6 +138,10 @@ export class FirstConnection implements Dispatcher {
     this.#dead.resolve()
     this.transport.socket?.off('close', this.#onClose)
     discard(this.transport)
+  }
+
+  get #isHolding(): boolean {
+    return this.#gate !== null && this.#protocol.transport === this.#gate
   }
 
   /** Not before our own PINGs are answered: the client would take the PONGs for those of its own. */

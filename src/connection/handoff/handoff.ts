@@ -270,11 +270,13 @@ class Move {
   /** Before the cut: the first connection still has everything. The second may owe messages of queue groups. */
   async #keepFirst(first: FirstConnection, second: SecondConnection, join: Join): Promise<void> {
     first.open()
-    join.overlap.last()
-    if (join.queue.size > 0) await second.ping(unsubscribe(join.queue)).catch(() => {})
+    const isShared = join.queue.size > 0
+    if (isShared) await second.ping(unsubscribe(join.queue)).catch(() => {})
+    second.discard()
+    // Until then the group's messages went two ways, and the first may be behind.
+    if (isShared) await first.ping().catch(() => {})
     for (const frame of join.overlap.mergeGroups()) this.#deliver(frame, join)
     first.letGo()
-    second.discard()
   }
 
   /** In the cut: the first has no subscriptions any more. It gets them again, after what the second had got. */

@@ -129,13 +129,18 @@ export class Join {
 
   /** From here on the messages of queue groups wait on both, to be delivered in the order of the references. */
   async #joinGroups(queue: readonly ClientSubscription[]): Promise<void> {
-    const { second, groupOrder } = this.#o
+    const { first, second, groupOrder } = this.#o
     for (const { sid } of queue) this.references.set(referenceOf(sid), sid)
     if (groupOrder) {
       second.mayBeRefused = true
       await this.#answered(second.ping(subscribeReferences(queue)))
       await this.settle()
       second.mayBeRefused = false
+      // its answer may come as late as the cut, or when the handoff was given up
+      first.ping().then(
+        () => this.overlap.refer(),
+        () => {},
+      )
     }
     for (const { sid } of queue) this.queue.add(sid)
     await this.#answered(second.ping(subscribe(queue)))

@@ -54,8 +54,8 @@ export class Overlap {
   #late: MessageFrame[] = []
   /** Messages of queue groups that came on the first connection and wait. */
   #kept: MessageFrame[] = []
-  /** So many of the kept ones are shown by the reference, or are older than it. */
-  #shown: number | null = null
+  /** So many of the kept ones may be older than the reference; of the others it shows all, or has not come to them yet. */
+  #older = Number.POSITIVE_INFINITY
   /** Of the late ones, those that have a place. */
   readonly #placed = new Set<MessageFrame>()
   /** What the second got before `hold`, and the first has not delivered yet, by message. Same server only. */
@@ -172,9 +172,9 @@ export class Overlap {
     this.#heldBytes += sizeOf(frame)
   }
 
-  /** The second connection is asked for its last message: what is kept from here on may be newer than all it has shown. */
-  last(): void {
-    this.#shown = this.#kept.length
+  /** The first answered a PING that was sent after the reference was there: what it did not show is newer than what it did. */
+  refer(): void {
+    this.#older = this.#kept.length
   }
 
   /** All messages that are still to be delivered, in their order. Nothing is held afterwards. */
@@ -205,12 +205,12 @@ export class Overlap {
     let run = out
     const newest: MessageFrame[] = []
     for (const [i, frame] of this.#kept.entries()) {
-      // What the reference has not seen is older than it; or, when it ended early, comes behind what it saw last.
+      // What the reference has not seen is older than it; or newer, when it ended early or is behind.
       const places = waiting.get(keyOf(frame.msg, frame.data))
       if (places !== undefined) {
         run = []
         places.push(run)
-      } else if (i >= (this.#shown ?? this.#kept.length)) run = newest
+      } else if (i >= this.#older) run = newest
       run.push(frame)
     }
     for (const arrival of held) {
@@ -225,7 +225,7 @@ export class Overlap {
     out.push(...newer, ...newest)
     this.#held = []
     this.#kept = []
-    this.#shown = null
+    this.#older = Number.POSITIVE_INFINITY
     this.#placed.clear()
     this.#ahead.clear()
     this.#heldBytes = 0
