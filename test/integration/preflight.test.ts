@@ -3,7 +3,7 @@
  * moves nothing. Then several things are really wrong, and `rotor doctor` names each.
  */
 import assert from 'node:assert/strict'
-import { appendFile, chmod, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { AckPolicy, jetstreamManager } from '@nats-io/jetstream'
@@ -126,7 +126,10 @@ test('a dry run foretells what a rotation does and changes nothing; doctor names
     const { status } = (await domain.overview()).agents.find((agent) => agent.name === name) ?? {}
     return status?.configs[0]
   }
-  await appendFile(accounts[0] ?? '', '# somebody is not done yet\n')
+  const [edited = ''] = accounts
+  await appendFile(edited, '# somebody is not done yet\n')
+  // a file system takes its times from a clock that may be behind ours, and the server's
+  await utimes(edited, new Date(), new Date())
   await eventually(async () => (await configOf('nats-1'))?.edited, patient)
   await domain.hangUp()
 

@@ -22,7 +22,7 @@ import type { BundlePayload } from '../../src/wire/bundle.ts'
 import { PATIENCE, RunningDomain } from '../support/running-domain.ts'
 
 const ROTATIONS = 5
-const EPOCH_SECONDS = 10
+const EPOCH_SECONDS = 15
 const RATE = 2_000
 
 interface Seen {

@@ -29,8 +29,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 class Model {
   readonly #materials: readonly IdentityMaterial[]
   readonly #dir: string
-  readonly #staged: { name: string; material: IdentityMaterial }[] = []
-  /** Every name ever given, with the material it was given for. */
+  readonly #staged: string[] = []
+  /** Every name ever given, with the material it was given for last: after a restart one that was never published may come back. */
   readonly #names = new Map<string, IdentityMaterial>()
   #directory: IdentityDirectory
   #current: IdentityMaterial | null = null
@@ -54,7 +54,7 @@ class Model {
           `${name} came twice`,
         )
         this.#names.set(name, material)
-        this.#staged.push({ name, material })
+        this.#staged.push(name)
         return
       }
       case 'stage-mismatched': {
@@ -65,9 +65,9 @@ class Model {
         return
       }
       case 'publish': {
-        const next = this.#staged[step.staged % Math.max(1, this.#staged.length)]
-        if (next === undefined) return
-        await this.#switchTo(next.name, next.material)
+        const name = this.#staged[step.staged % Math.max(1, this.#staged.length)]
+        const material = this.#names.get(name ?? '')
+        if (name !== undefined && material !== undefined) await this.#switchTo(name, material)
         return
       }
       case 'put-back': {
