@@ -22,6 +22,7 @@ import type { DomainNames } from '../src/wire/names.ts'
 /** How long a message may stay unanswered; `working` is said three times as often. */
 export const ACK_WAIT: Duration = 6_000
 const NANOS = 1_000_000
+/** So often the server says that the consumer lives. */
 const HEARTBEAT: Duration = 2_000
 /** Heartbeats missed in a row until we look for the consumer anew. */
 const SILENT = 2

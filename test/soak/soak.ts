@@ -159,7 +159,7 @@ class Soak {
       untold: this.#fleet.account.atTheEnd().untold,
       rotationMs: { p50: percentile(this.#rotationMs, 50), max: percentile(this.#rotationMs, 100) },
       durationMs: Math.round(performance.now() - this.#began),
-      machine: worstOf(this.#closings.map(({ machine }) => machine)),
+      machine: machineOf(this.#closings.map(({ machine }) => machine)),
       reasons: Object.fromEntries(reasons),
       explained: this.#explained,
       problems,
@@ -252,7 +252,7 @@ const say = ({ core, jetstream, requests }: Counts): string =>
   `jetstream ${jetstream.acknowledged}, lost ${jetstream.lost}, twice ${jetstream.duplicated}, redelivered ${jetstream.redelivered}; ` +
   `requests ${requests.sent}, failed ${requests.failed}`
 
-function worstOf(all: readonly MachineFacts[]): MachineFacts {
+function machineOf(all: readonly MachineFacts[]): MachineFacts {
   const stolen = all.flatMap((one) => one.stolen ?? [])
   return {
     stillMs: Math.max(0, ...all.map(({ stillMs }) => stillMs)),

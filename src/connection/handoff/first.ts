@@ -74,9 +74,9 @@ export class FirstConnection implements Dispatcher {
     this.#protocol.push(frame)
   }
 
-  /** Have the client's frames been held? */
+  /** Are the client's frames held? */
   get isHeld(): boolean {
-    return this.#gate !== null
+    return this.#gate !== null && this.#protocol.transport === this.#gate
   }
 
   /** What the client has sent so far has reached the server. Throws as `ping`. */
@@ -88,7 +88,7 @@ export class FirstConnection implements Dispatcher {
   /** Sends `commands` and a PING; resolves when the server has answered. Throws when it does not. */
   async ping(commands = ''): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
-    const ahead = this.#isHolding ? this.#clientPings : this.#protocol.pongs.length
+    const ahead = this.isHeld ? this.#clientPings : this.#protocol.pongs.length
     this.#own.push({ ahead, answered: resolve })
     this.transport.send(Buffer.from(`${commands}PING\r\n`))
     const late = () => lost(`no PONG within ${this.#timeout} ms on the connection in use`)
@@ -124,7 +124,7 @@ export class FirstConnection implements Dispatcher {
   open(): void {
     const protocol = this.#protocol
     const gate = this.#gate
-    if (gate === null || !this.#isHolding) return
+    if (gate === null || !this.isHeld) return
     const { socket } = this.transport
     for (const listener of this.#closeListeners) socket?.on('close', listener)
     protocol.transport = this.transport
@@ -138,10 +138,6 @@ export class FirstConnection implements Dispatcher {
     this.#dead.resolve()
     this.transport.socket?.off('close', this.#onClose)
     discard(this.transport)
-  }
-
-  get #isHolding(): boolean {
-    return this.#gate !== null && this.#protocol.transport === this.#gate
   }
 
   /** Not before our own PINGs are answered: the client would take the PONGs for those of its own. */
